@@ -1,0 +1,268 @@
+//! Reading what was sent, within bounds: 64 KiB, 20 seconds, one media type, nothing compressed.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName};
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use oauth::params::Params;
+use serde_json::Value;
+
+use crate::error::{Failure, HttpRefusal};
+use crate::json;
+
+/// The largest body that any endpoint reads.
+pub(crate) const MOST_BYTES: usize = 64 * 1024;
+
+/// How long a body may take to arrive.
+const BODY_DEADLINE: Duration = Duration::from_secs(20);
+
+/// Parameters of a form or a flat JSON object, as the OAuth endpoints take them.
+pub(crate) struct Fields(pub(crate) Params);
+
+/// Parameters of a form that a page sent.
+pub(crate) struct FormFields(pub(crate) Params);
+
+/// Parameters of the address.
+pub(crate) struct QueryFields(pub(crate) Params);
+
+/// A JSON document, each object's names once.
+pub(crate) struct JsonBody(pub(crate) Value);
+
+impl<S: Send + Sync> FromRequest<S> for Fields {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Failure> {
+        let media_type = media_type(request.headers());
+        let bytes = read(request).await?;
+        let params = match media_type.as_deref() {
+            Some("application/x-www-form-urlencoded") => Params::from_form(&bytes)?,
+            Some("application/json") => Params::from_json(&bytes)?,
+            _ => return Err(HttpRefusal::ContentTypeUnknown.into()),
+        };
+        Ok(Self(params))
+    }
+}
+
+impl<S: Send + Sync> FromRequest<S> for FormFields {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Failure> {
+        let media_type = media_type(request.headers());
+        let bytes = read(request).await?;
+        if media_type.as_deref() != Some("application/x-www-form-urlencoded") {
+            return Err(HttpRefusal::ContentTypeUnknown.into());
+        }
+        Ok(Self(Params::from_form(&bytes)?))
+    }
+}
+
+impl<S: Send + Sync> FromRequest<S> for JsonBody {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Failure> {
+        let media_type = media_type(request.headers());
+        let bytes = read(request).await?;
+        if media_type.as_deref() != Some("application/json") {
+            return Err(HttpRefusal::NotJsonType.into());
+        }
+        json::parse(&bytes)
+            .map(Self)
+            .ok_or_else(|| HttpRefusal::NotJson.into())
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for QueryFields {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
+        Ok(Self(Params::from_query(
+            parts.uri.query().unwrap_or_default(),
+        )?))
+    }
+}
+
+/// The `Authorization` header, which there is at most once.
+pub(crate) fn authorization(headers: &HeaderMap) -> Result<Option<&str>, Failure> {
+    match single(headers, &AUTHORIZATION) {
+        Single::Absent => Ok(None),
+        Single::Text(text) => Ok(Some(text)),
+        Single::Unreadable => Err(HttpRefusal::BearerMalformed.into()),
+    }
+}
+
+/// The token of `Authorization: Bearer`. RFC 6750 §2.1; the scheme's case does not matter.
+pub(crate) fn bearer(headers: &HeaderMap) -> Result<&str, Failure> {
+    let text = authorization(headers)?.ok_or(HttpRefusal::BearerMissing)?;
+    let (scheme, token) = text.split_once(' ').ok_or(HttpRefusal::BearerMalformed)?;
+    let is_token = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
+    if !scheme.eq_ignore_ascii_case("bearer") || !is_token {
+        return Err(HttpRefusal::BearerMalformed.into());
+    }
+    Ok(token)
+}
+
+/// The body, or a refusal before more than the limit was read.
+async fn read(request: Request) -> Result<Bytes, Failure> {
+    let headers = request.headers();
+    // A few bytes of a compressed body can become gigabytes (threats IN-16).
+    let is_plain = match single(headers, &CONTENT_ENCODING) {
+        Single::Absent => true,
+        Single::Text(coding) => coding.trim().eq_ignore_ascii_case("identity"),
+        Single::Unreadable => false,
+    };
+    if !is_plain {
+        return Err(HttpRefusal::ContentEncoded.into());
+    }
+    let announced = headers
+        .get(CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok())
+        .and_then(|length| length.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > MOST_BYTES as u64) {
+        return Err(HttpRefusal::BodyTooLarge.into());
+    }
+    let body: Limited<Body> = Limited::new(request.into_body(), MOST_BYTES);
+    match tokio::time::timeout(BODY_DEADLINE, body.collect()).await {
+        Err(_) => Err(HttpRefusal::BodyTimedOut.into()),
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(HttpRefusal::BodyTooLarge.into()),
+        // The peer broke off; nobody reads the answer.
+        Ok(Err(_)) => Err(HttpRefusal::BodyTimedOut.into()),
+    }
+}
+
+/// The media type without its parameters, lower case. None when absent, repeated, a list, or another charset than
+/// UTF-8 is claimed.
+fn media_type(headers: &HeaderMap) -> Option<String> {
+    let Single::Text(text) = single(headers, &CONTENT_TYPE) else {
+        return None;
+    };
+    let mut parts = text.split(';').map(str::trim);
+    let media_type = parts.next()?.to_ascii_lowercase();
+    for parameter in parts {
+        if let Some((name, value)) = parameter.split_once('=')
+            && name.eq_ignore_ascii_case("charset")
+            && !value.trim_matches('"').eq_ignore_ascii_case("utf-8")
+        {
+            return None;
+        }
+    }
+    Some(media_type)
+}
+
+enum Single<'a> {
+    Absent,
+    Text(&'a str),
+    /// More than once, or not printable ASCII.
+    Unreadable,
+}
+
+fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Single<'a> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Single::Absent,
+        (Some(value), None) => value.to_str().map_or(Single::Unreadable, Single::Text),
+        (Some(_), Some(_)) => Single::Unreadable,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    fn request(headers: &[(&str, &str)], body: impl Into<Body>) -> Request {
+        let mut builder = Request::builder().method("POST").uri("/");
+        for (name, value) in headers {
+            builder = builder.header(*name, *value);
+        }
+        builder.body(body.into()).unwrap()
+    }
+
+    fn refusal(failure: Failure) -> HttpRefusal {
+        match failure {
+            Failure::Http(refusal) => refusal,
+            Failure::Vault(error) => panic!("{error:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn tk_56_forms_and_json_are_read_and_nothing_else() {
+        for (content_type, body) in [
+            ("application/x-www-form-urlencoded", "a=1"),
+            ("application/x-www-form-urlencoded; charset=UTF-8", "a=1"),
+            ("Application/JSON", r#"{"a":"1"}"#),
+            ("application/json; charset=\"utf-8\"", r#"{"a":1}"#),
+        ] {
+            let request = request(&[("content-type", content_type)], body);
+            let Fields(params) = Fields::from_request(request, &()).await.unwrap();
+            assert_eq!(params.get("a"), Some("1"), "{content_type}");
+        }
+        for content_type in [
+            "text/plain",
+            "multipart/form-data; boundary=x",
+            "application/json, application/x-www-form-urlencoded",
+            "application/json; charset=utf-16",
+            "",
+        ] {
+            let request = request(&[("content-type", content_type)], "a=1");
+            let failure = Fields::from_request(request, &()).await.err().unwrap();
+            assert_eq!(refusal(failure), HttpRefusal::ContentTypeUnknown);
+        }
+    }
+
+    #[tokio::test]
+    async fn f_34_a_body_past_the_limit_is_refused_before_it_is_read() {
+        let form = ("content-type", "application/x-www-form-urlencoded");
+        let announced = request(&[form, ("content-length", "1073741824")], "a=1");
+        let failure = Fields::from_request(announced, &()).await.err().unwrap();
+        assert_eq!(refusal(failure), HttpRefusal::BodyTooLarge);
+        let sent = request(&[form], vec![b'a'; MOST_BYTES + 1]);
+        let failure = Fields::from_request(sent, &()).await.err().unwrap();
+        assert_eq!(refusal(failure), HttpRefusal::BodyTooLarge);
+    }
+
+    #[tokio::test]
+    async fn in_16_a_compressed_body_is_refused() {
+        let headers = [
+            ("content-type", "application/json"),
+            ("content-encoding", "gzip"),
+        ];
+        let failure = Fields::from_request(request(&headers, "x"), &())
+            .await
+            .err()
+            .unwrap();
+        assert_eq!(refusal(failure), HttpRefusal::ContentEncoded);
+    }
+
+    #[test]
+    fn in_11_malformed_authorization_is_nobody() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(
+            refusal(bearer(&headers).err().unwrap()),
+            HttpRefusal::BearerMissing
+        );
+        for value in ["Bearer", "Bearer ", "Basic YTpi", "Bearer a b", "DPoP a"] {
+            headers.insert(AUTHORIZATION, HeaderValue::from_str(value).unwrap());
+            assert_eq!(
+                refusal(bearer(&headers).err().unwrap()),
+                HttpRefusal::BearerMalformed,
+                "{value}"
+            );
+        }
+        headers.insert(AUTHORIZATION, HeaderValue::from_static("bEARER a.b.c"));
+        assert_eq!(bearer(&headers).unwrap(), "a.b.c");
+        headers.append(AUTHORIZATION, HeaderValue::from_static("Bearer d"));
+        assert!(bearer(&headers).is_err());
+        headers.insert(
+            AUTHORIZATION,
+            HeaderValue::from_bytes(b"Bearer \xff").unwrap(),
+        );
+        assert!(bearer(&headers).is_err());
+    }
+}
