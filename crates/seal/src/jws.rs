@@ -232,10 +232,13 @@ impl<'a> UnverifiedJws<'a> {
             1..=MAX_CANDIDATES => {}
             _ => return Err(JwsError::TooManyKeys),
         }
-        if !candidates
-            .into_iter()
-            .any(|key| key.verifies(self.algorithm, self.signing_input, &self.signature))
-        {
+        if !candidates.into_iter().any(|key| {
+            key.verifies(
+                self.algorithm,
+                self.signing_input.as_bytes(),
+                &self.signature,
+            )
+        }) {
             return Err(JwsError::Signature);
         }
         let claims = Claims {

@@ -97,8 +97,8 @@ pub struct WrappedKey {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyEncryptionError {
-    /// The wrapped key was changed, was wrapped by a different key of the same name, or belongs elsewhere.
-    #[error("the wrapped data key was changed, or belongs to another master key or deployment")]
+    /// The wrapped key was changed or cut short.
+    #[error("the wrapped data key is damaged")]
     Damaged,
     /// A data key has 32 bytes.
     #[error("a data key has 32 bytes")]
@@ -109,8 +109,8 @@ pub enum KeyEncryptionError {
     /// The master key that wrapped it is not here.
     #[error("the master key is not here: {0}")]
     UnknownKey(String),
-    /// The key opened, but it was wrapped for another purpose, version or deployment (CR-04).
-    #[error("the data key was wrapped for another use")]
+    /// The key was wrapped for another purpose, version or deployment (CR-04), or by another master key of the same id.
+    #[error("the data key was wrapped for another use, or by another master key of the same id")]
     WrongContext,
 }
 
@@ -251,7 +251,6 @@ impl LocalMasterKey {
             .ok_or(KeyEncryptionError::Damaged)?;
         let mut bound = open_body(key.secret.reveal(), Label::Wrap, &context.to_bytes(), body)
             .map_err(|error| match error {
-                // The commitment covers the context too: another key or another use, which cannot be told apart here.
                 OpenError::Commitment => KeyEncryptionError::WrongContext,
                 _ => KeyEncryptionError::Damaged,
             })?;
@@ -317,5 +316,179 @@ impl Key {
             text.push_str(part);
         }
         SecretString::new(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+    use crate::SeededEntropy;
+
+    fn context(purpose: Purpose, version: u32) -> DataKeyContext {
+        DataKeyContext {
+            deployment_id: "dep_1".into(),
+            purpose,
+            version,
+        }
+    }
+
+    fn wrap(master: &LocalMasterKey, context: &DataKeyContext, key: &SecretBytes) -> WrappedKey {
+        master.wrap(context, key).now_or_never().unwrap().unwrap()
+    }
+
+    fn unwrap(
+        master: &LocalMasterKey,
+        context: &DataKeyContext,
+        wrapped: &WrappedKey,
+    ) -> Result<SecretBytes, KeyEncryptionError> {
+        master.unwrap(context, wrapped).now_or_never().unwrap()
+    }
+
+    #[test]
+    fn a_generated_key_is_read_back_from_its_text() {
+        let (master, text) = LocalMasterKey::generate(&SeededEntropy::new(1));
+        let again =
+            LocalMasterKey::from_text(&format!("# kept safe\n\n{}\n", text.reveal())).unwrap();
+        assert_eq!(again.current_key_id(), master.current_key_id());
+        let key = generate_data_key(&SystemEntropy);
+        let context = context(Purpose::Record, 1);
+        let wrapped = wrap(&master, &context, &key);
+        assert_eq!(wrapped.key_id, master.current_key_id());
+        let unwrapped = unwrap(&again, &context, &wrapped).unwrap();
+        assert_eq!(unwrapped.reveal(), key.reveal());
+    }
+
+    #[test]
+    fn cr_04_a_wrapped_key_opens_for_its_own_context_only() {
+        let (master, _) = LocalMasterKey::generate(&SystemEntropy);
+        let wrapped = wrap(
+            &master,
+            &context(Purpose::Record, 1),
+            &generate_data_key(&SystemEntropy),
+        );
+        let mut other_deployment = context(Purpose::Record, 1);
+        other_deployment.deployment_id = "dep_2".into();
+        for other in [
+            other_deployment,
+            context(Purpose::Record, 2),
+            context(Purpose::RowMac, 1),
+        ] {
+            assert!(matches!(
+                unwrap(&master, &other, &wrapped),
+                Err(KeyEncryptionError::WrongContext)
+            ));
+        }
+    }
+
+    #[test]
+    fn cr_04_the_binding_inside_holds_for_services_without_associated_data() {
+        let key = generate_data_key(&SystemEntropy);
+        let bound = context(Purpose::Audit, 3).bind(&key).unwrap();
+        let unbound = context(Purpose::Audit, 3).unbind(&bound).unwrap();
+        assert_eq!(unbound.reveal(), key.reveal());
+        for other in [context(Purpose::Audit, 4), context(Purpose::Cookie, 3)] {
+            assert!(matches!(
+                other.unbind(&bound),
+                Err(KeyEncryptionError::WrongContext)
+            ));
+        }
+        assert!(matches!(
+            context(Purpose::Audit, 3).unbind(&SecretBytes::new(vec![0; 31])),
+            Err(KeyEncryptionError::Damaged)
+        ));
+    }
+
+    #[test]
+    fn a_changed_cut_or_foreign_wrap_is_refused() {
+        let (master, _) = LocalMasterKey::generate(&SystemEntropy);
+        let context = context(Purpose::Record, 1);
+        let wrapped = wrap(&master, &context, &generate_data_key(&SystemEntropy));
+        for place in 0..wrapped.ciphertext.len() {
+            let mut changed = wrapped.clone();
+            changed.ciphertext[place] ^= 1;
+            assert!(unwrap(&master, &context, &changed).is_err(), "{place}");
+            let mut cut = wrapped.clone();
+            cut.ciphertext.truncate(place);
+            assert!(unwrap(&master, &context, &cut).is_err(), "{place}");
+        }
+        let (other, _) = LocalMasterKey::generate(&SystemEntropy);
+        assert!(matches!(
+            unwrap(&other, &context, &wrapped),
+            Err(KeyEncryptionError::UnknownKey(_))
+        ));
+        let renamed = WrappedKey {
+            key_id: other.current_key_id().to_owned(),
+            ..wrapped
+        };
+        assert!(matches!(
+            unwrap(&other, &context, &renamed),
+            Err(KeyEncryptionError::WrongContext)
+        ));
+    }
+
+    #[test]
+    fn a_rotated_master_key_still_unwraps() {
+        let (old, old_text) = LocalMasterKey::generate(&SystemEntropy);
+        let (new, new_text) = LocalMasterKey::generate(&SystemEntropy);
+        let both =
+            LocalMasterKey::from_text(&format!("{}\n{}", new_text.reveal(), old_text.reveal()))
+                .unwrap();
+        assert_eq!(both.current_key_id(), new.current_key_id());
+        let context = context(Purpose::Record, 1);
+        let key = generate_data_key(&SystemEntropy);
+        let wrapped = wrap(&old, &context, &key);
+        let opened = unwrap(&both, &context, &wrapped).unwrap();
+        let again = wrap(&both, &context, &opened);
+        assert_eq!(again.key_id, new.current_key_id());
+        assert_eq!(
+            unwrap(&new, &context, &again).unwrap().reveal(),
+            key.reveal()
+        );
+    }
+
+    #[test]
+    fn only_data_keys_are_wrapped() {
+        let (master, _) = LocalMasterKey::generate(&SystemEntropy);
+        let wrapped = master
+            .wrap(&context(Purpose::Record, 1), &SecretBytes::new(vec![1; 31]))
+            .now_or_never()
+            .unwrap();
+        assert!(matches!(wrapped, Err(KeyEncryptionError::KeyLength)));
+    }
+
+    #[test]
+    fn texts_that_are_not_keys_are_refused_without_being_quoted() {
+        let zeros = URL_SAFE_NO_PAD.encode([0; 32]);
+        let key = URL_SAFE_NO_PAD.encode(sha256(b"1"));
+        let form = MasterKeyError::Form { line: 1 };
+        for (text, expected) in [
+            (String::new(), MasterKeyError::Missing),
+            ("# nothing\n".into(), MasterKeyError::Missing),
+            (key.clone(), form),
+            (format!("tvmk1_{key}"), form),
+            (format!("tvmk2_a_{key}"), form),
+            (format!("tvmk1__{key}"), form),
+            (format!("tvmk1_a_{key}="), form),
+            (format!("tvmk1_a_{}", &key[..42]), form),
+            (format!("tvmk1_a b_{key}"), form),
+            (format!("tvmk1_a_{zeros}"), MasterKeyError::Weak { line: 1 }),
+            (
+                format!("tvmk1_a_{key}\n\ntvmk1_a_{key}"),
+                MasterKeyError::Repeated { line: 3 },
+            ),
+        ] {
+            let error = LocalMasterKey::from_text(&text).unwrap_err();
+            assert_eq!(error, expected);
+            assert!(!error.to_string().contains(&key));
+        }
+    }
+
+    #[test]
+    fn nothing_secret_prints() {
+        let (master, text) = LocalMasterKey::generate(&SystemEntropy);
+        let secret = &text.reveal()[15..];
+        assert!(!format!("{master:?} {text:?}").contains(secret));
     }
 }

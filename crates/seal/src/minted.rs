@@ -142,25 +142,25 @@ impl fmt::Debug for PresentedToken {
 /// # Panics
 /// When `ring` holds no token pepper: see [`KeyRing::missing`].
 pub fn mint(kind: TokenKind, entropy: &dyn Entropy, ring: &KeyRing) -> MintedToken {
+    let mut id = String::with_capacity(kind.id_len());
+    push_random_base62(&mut id, entropy, kind.id_len());
+    let mut secret = Zeroizing::new(String::with_capacity(SECRET_LEN));
+    push_random_base62(&mut secret, entropy, SECRET_LEN);
+
     let prefix = kind.prefix();
-    let id_end = prefix.len() + kind.id_len();
-    let mut text = String::with_capacity(id_end + SECRET_LEN + CHECKSUM_LEN);
-    text.push_str(prefix);
-    push_random_base62(&mut text, entropy, kind.id_len() + SECRET_LEN);
-    let (id, secret) = text
-        .get(prefix.len()..)
-        .and_then(|rest| rest.split_at_checked(kind.id_len()))
-        .unwrap_or_default();
-    let hash = token_mac(ring, kind, id, secret);
-    let id = id.to_owned();
+    // Large enough from the start: a buffer that grows leaves a copy behind.
+    let mut text = String::with_capacity(prefix.len() + id.len() + SECRET_LEN + CHECKSUM_LEN);
+    for part in [prefix, &id, &secret] {
+        text.push_str(part);
+    }
     if kind.checksum_len() > 0 {
         let checksum = crc32(text.as_bytes());
         text.extend(checksum_text(checksum));
     }
     MintedToken {
         token: SecretString::new(text),
+        hash: ring.mac(Purpose::TokenPepper, MINTED, &mac_parts(kind, &id, &secret)),
         id,
-        hash,
     }
 }
 
@@ -194,7 +194,7 @@ impl PresentedToken {
             && ring.mac_matches(
                 Purpose::TokenPepper,
                 MINTED,
-                &token_parts(self.kind, &self.id, &self.secret),
+                &mac_parts(self.kind, &self.id, &self.secret),
                 stored_hash,
             )
     }
@@ -231,11 +231,7 @@ pub fn short_matches(ring: &KeyRing, domain: &str, text: &str, stored_hash: &[u8
 const MINTED: &str = "minted";
 const SHORT: &str = "short";
 
-fn token_mac(ring: &KeyRing, kind: TokenKind, id: &str, secret: &str) -> [u8; 32] {
-    ring.mac(Purpose::TokenPepper, MINTED, &token_parts(kind, id, secret))
-}
-
-fn token_parts<'a>(kind: TokenKind, id: &'a str, secret: &'a str) -> [&'a [u8]; 3] {
+fn mac_parts<'a>(kind: TokenKind, id: &'a str, secret: &'a str) -> [&'a [u8]; 3] {
     [kind.as_str().as_bytes(), id.as_bytes(), secret.as_bytes()]
 }
 
@@ -278,3 +274,156 @@ const CRC_TABLE: [u32; 256] = {
     }
     table
 };
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{SecretBytes, SeededEntropy, SystemEntropy};
+
+    fn ring() -> KeyRing {
+        let mut ring = KeyRing::new("test");
+        ring.insert(Purpose::TokenPepper, 1, SecretBytes::new(vec![7; 32]));
+        ring
+    }
+
+    #[test]
+    fn a_minted_token_is_recognised() {
+        let ring = ring();
+        for kind in TokenKind::ALL {
+            let minted = mint(kind, &SystemEntropy, &ring);
+            let presented = present(kind, minted.token.reveal()).unwrap();
+            assert_eq!(presented.id, minted.id);
+            assert!(presented.matches(&ring, &minted.hash), "{kind:?}");
+            assert!(minted.token.reveal().starts_with(kind.prefix()));
+        }
+    }
+
+    #[test]
+    fn the_lengths_are_those_of_the_contract() {
+        let ring = ring();
+        let len = |kind| mint(kind, &SystemEntropy, &ring).token.len();
+        assert_eq!(len(TokenKind::AuthSession), 64);
+        assert_eq!(len(TokenKind::RefreshToken), 4 + 22 + 43 + 6);
+        assert_eq!(mint_short(&SystemEntropy, &ring, "x").0.len(), 43);
+    }
+
+    #[test]
+    fn kinds_do_not_mix() {
+        let ring = ring();
+        let prefixes: BTreeSet<_> = TokenKind::ALL.iter().map(|kind| kind.prefix()).collect();
+        let names: BTreeSet<_> = TokenKind::ALL.iter().map(|kind| kind.as_str()).collect();
+        assert_eq!((prefixes.len(), names.len()), (9, 9));
+        for minted_as in TokenKind::ALL {
+            let minted = mint(minted_as, &SystemEntropy, &ring);
+            for presented_as in TokenKind::ALL.into_iter().filter(|kind| *kind != minted_as) {
+                assert!(present(presented_as, minted.token.reveal()).is_none());
+                let forced = PresentedToken {
+                    kind: presented_as,
+                    ..present(minted_as, minted.token.reveal()).unwrap()
+                };
+                assert!(!forced.matches(&ring, &minted.hash));
+            }
+        }
+    }
+
+    #[test]
+    fn one_wrong_character_is_noticed_without_the_database() {
+        let ring = ring();
+        let minted = mint(TokenKind::RefreshToken, &SeededEntropy::new(3), &ring);
+        let token = minted.token.reveal();
+        for place in 0..token.len() {
+            let mut changed = token.as_bytes().to_vec();
+            changed[place] = if changed[place] == b'a' { b'b' } else { b'a' };
+            let changed = String::from_utf8(changed).unwrap();
+            assert!(present(TokenKind::RefreshToken, &changed).is_none());
+        }
+        for mangled in [
+            &token[1..],
+            &token[..token.len() - 1],
+            &format!("{token}a"),
+            &format!(" {token}"),
+            "",
+            "tvr_",
+        ] {
+            assert!(present(TokenKind::RefreshToken, mangled).is_none());
+        }
+    }
+
+    #[test]
+    fn another_secret_under_the_same_id_does_not_match() {
+        let ring = ring();
+        let minted = mint(TokenKind::AuthSession, &SystemEntropy, &ring);
+        let other = mint(TokenKind::AuthSession, &SystemEntropy, &ring);
+        let spliced = format!("{}{}", minted.id, &other.token.reveal()[21..]);
+        let presented = present(TokenKind::AuthSession, &spliced).unwrap();
+        assert_eq!(presented.id, minted.id);
+        assert!(!presented.matches(&ring, &minted.hash));
+        assert!(!presented.matches(&ring, &minted.hash[..16]));
+        assert!(!presented.matches(&ring, &[]));
+    }
+
+    #[test]
+    fn a_token_outlives_the_rotation_of_the_pepper() {
+        let mut ring = ring();
+        let minted = mint(TokenKind::RefreshToken, &SystemEntropy, &ring);
+        let (code, code_hash) = mint_short(&SystemEntropy, &ring, "connect_code");
+        ring.insert(Purpose::TokenPepper, 2, SecretBytes::new(vec![8; 32]));
+        let presented = present(TokenKind::RefreshToken, minted.token.reveal()).unwrap();
+        assert!(presented.matches(&ring, &minted.hash));
+        assert!(short_matches(
+            &ring,
+            "connect_code",
+            code.reveal(),
+            &code_hash
+        ));
+        let newer = mint(TokenKind::RefreshToken, &SystemEntropy, &ring);
+        assert!(
+            !present(TokenKind::RefreshToken, newer.token.reveal())
+                .unwrap()
+                .matches(&self::ring(), &newer.hash)
+        );
+    }
+
+    #[test]
+    fn a_short_secret_is_for_its_domain() {
+        let ring = ring();
+        let (text, hash) = mint_short(&SystemEntropy, &ring, "connect_code");
+        assert!(short_matches(&ring, "connect_code", text.reveal(), &hash));
+        assert!(!short_matches(&ring, "other", text.reveal(), &hash));
+        assert!(!short_matches(&ring, "connect_code", "", &hash));
+        assert!(!short_matches(
+            &ring,
+            "connect_code",
+            text.reveal(),
+            &hash[..16]
+        ));
+    }
+
+    #[test]
+    fn nothing_secret_prints() {
+        let ring = ring();
+        let minted = mint(TokenKind::ClientSecret, &SystemEntropy, &ring);
+        let presented = present(TokenKind::ClientSecret, minted.token.reveal()).unwrap();
+        let secret = &minted.token.reveal()[26..69];
+        assert!(!format!("{minted:?} {presented:?}").contains(secret));
+    }
+
+    #[test]
+    fn crc_32_of_the_check_string_is_the_published_value() {
+        assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
+        assert_eq!(checksum_text(u32::MAX).collect::<String>(), "4gfFC3");
+        assert_eq!(checksum_text(61).collect::<String>(), "00000z");
+    }
+
+    proptest! {
+        #[test]
+        fn presenting_anything_never_panics(text in "\\PC{0,80}", kind in 0..9_usize) {
+            let _ = present(TokenKind::ALL[kind], &text);
+            let _ = present(TokenKind::RefreshToken, &format!("tvr_{text}"));
+        }
+    }
+}

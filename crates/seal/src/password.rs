@@ -129,3 +129,61 @@ impl Stored {
         Some(Self { cost, salt, hash })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::SeededEntropy;
+
+    fn secret(text: &str) -> SecretString {
+        SecretString::new(text.to_owned())
+    }
+
+    #[test]
+    fn a_password_matches_its_own_hash_only() {
+        let entropy = SeededEntropy::new(1);
+        let stored = hash(&secret("correct horse"), &entropy);
+        assert!(stored.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"));
+        assert!(verify(&secret("correct horse"), &stored));
+        assert!(!verify(&secret("correct horsf"), &stored));
+        assert!(!verify(&secret(""), &stored));
+        assert!(!needs_rehash(&stored));
+        assert_ne!(stored, hash(&secret("correct horse"), &entropy));
+    }
+
+    #[test]
+    fn a_hash_made_elsewhere_is_read_and_wants_to_be_made_again() {
+        // From the test program of the reference implementation.
+        let stored = "$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc";
+        assert!(verify(&secret("password"), stored));
+        assert!(!verify(&secret("passwore"), stored));
+        assert!(needs_rehash(stored));
+    }
+
+    #[test]
+    fn what_is_not_a_hash_of_ours_matches_nothing() {
+        let salt = "c29tZXNhbHRzb21lc2FsdA";
+        let digest = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+        let cases = [
+            String::new(),
+            "password".to_owned(),
+            format!("$argon2i$v=19$m=19456,t=2,p=1${salt}${digest}"),
+            format!("$argon2id$v=16$m=19456,t=2,p=1${salt}${digest}"),
+            format!("$argon2id$v=19$m=4294967295,t=2,p=1${salt}${digest}"),
+            format!("$argon2id$v=19$m=8,t=1,p=1${salt}${digest}"),
+            format!("$argon2id$v=19$m=19456,t=4294967295,p=1${salt}${digest}"),
+            format!("$argon2id$v=19$m=19456,t=2,p=255${salt}${digest}"),
+            format!("$argon2id$v=19$m=19456,t=2,p=1,x=1${salt}${digest}"),
+            format!("$argon2id$v=19$t=2,m=19456,p=1${salt}${digest}"),
+            format!("$argon2id$v=19$m=19456,t=2,p=1$${digest}"),
+            format!("$argon2id$v=19$m=19456,t=2,p=1${salt}$"),
+            format!("$argon2id$v=19$m=19456,t=2,p=1${salt}${digest}$"),
+        ];
+        for stored in cases {
+            assert!(Stored::parse(&stored).is_none(), "{stored}");
+            assert!(needs_rehash(&stored), "{stored}");
+        }
+        assert!(!verify(&secret(""), ""));
+        assert!(!verify_against_nobody(&secret("password")));
+    }
+}

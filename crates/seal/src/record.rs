@@ -67,11 +67,12 @@ pub enum SealError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// The ciphertext or its context was changed: the record was moved, swapped or edited.
-    #[error("the record does not belong here, or was changed")]
+    /// The ciphertext was changed.
+    #[error("the record was changed")]
     Authentication,
-    /// The key that the record names is not the one that it was sealed with.
-    #[error("the record does not commit to this data key and context")]
+    /// The record was sealed for another place or generation, or under another data key of the same version: it was moved,
+    /// swapped, or its header was changed. What it commits to includes the context, so nothing is decrypted to find out.
+    #[error("the record does not belong here")]
     Commitment,
     /// The record is shorter than the shortest one.
     #[error("the record is cut short")]

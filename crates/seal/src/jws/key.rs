@@ -167,7 +167,8 @@ impl SigningKey {
         Ok(token)
     }
 
-    fn sign_bytes(&self, message: &[u8]) -> Result<Vec<u8>, KeyError> {
+    /// The bare signature over `message`.
+    pub(super) fn sign_bytes(&self, message: &[u8]) -> Result<Vec<u8>, KeyError> {
         match &self.pair {
             Pair::Ec(pair) => pair
                 .sign(&SystemRandom::new(), message)
@@ -315,12 +316,13 @@ impl VerifyingKey {
         jwk_thumbprint(&self.to_jwk())
     }
 
-    /// Whether this key made `signature` over `message` by `algorithm`.
-    pub(super) fn verifies(&self, algorithm: Algorithm, message: &str, signature: &[u8]) -> bool {
+    /// Whether this key made `signature` over `message` by `algorithm`. For a JWT, use
+    /// [`UnverifiedJws::verify`](super::UnverifiedJws::verify).
+    pub fn verifies(&self, algorithm: Algorithm, message: &[u8], signature: &[u8]) -> bool {
         self.parsed
             .iter()
             .find(|(supported, _)| *supported == algorithm)
-            .is_some_and(|(_, key)| key.verify_sig(message.as_bytes(), signature).is_ok())
+            .is_some_and(|(_, key)| key.verify_sig(message, signature).is_ok())
     }
 
     fn new(
