@@ -1,0 +1,160 @@
+//! One database over SQLite or PostgreSQL: statements, rows, batches, migrations. It knows no tables.
+//!
+//! One SQL text serves both engines: `$1` parameters, `bigint`, `text` and `blob` columns, `on conflict`,
+//! `returning`, and `{now}` for the database's clock in microseconds. The engine branch is at the bottom, in
+//! `sqlite` and `postgres`.
+//!
+//! - A read is one round trip. On SQLite it runs on the calling thread, through a small pool of connections.
+//! - A write is a [`Batch`]: each statement says how many rows it must touch; all of it happens or nothing.
+//! - On SQLite one thread writes; batches that wait are committed together. On PostgreSQL the statements of a batch are
+//!   sent without waiting for each other's answers.
+
+mod batch;
+mod error;
+mod migrate;
+mod postgres;
+mod row;
+mod sql;
+mod sqlite;
+mod value;
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+pub use batch::{Batch, Expect, Statement, Written};
+pub use error::{MigrateError, OpenError, ReadError, WriteError};
+pub use migrate::Migration;
+pub use row::Row;
+pub use value::Value;
+
+/// How a database is opened.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// SQLite: connections for reading. Default: 8.
+    pub read_connections: usize,
+    /// PostgreSQL: connections of this process. Default: 16.
+    pub pool_size: usize,
+    /// How long a caller waits for a free connection before [`ReadError::Unavailable`]. Default: 2 s.
+    pub wait: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            read_connections: 8,
+            pool_size: 16,
+            wait: Duration::from_secs(2),
+        }
+    }
+}
+
+/// Which engine is behind a [`Db`]. For log lines and metrics; nothing above may branch on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Engine {
+    /// PostgreSQL.
+    Postgres,
+    /// SQLite.
+    Sqlite,
+}
+
+/// An open database. Cheap to clone.
+#[derive(Clone)]
+pub struct Db {
+    inner: Inner,
+}
+
+#[derive(Clone)]
+enum Inner {
+    Postgres(postgres::Postgres),
+    Sqlite(sqlite::Sqlite),
+}
+
+impl Db {
+    /// Opens `sqlite:PATH`, `sqlite::memory:` (gone with the last clone) or `postgres://…`.
+    pub async fn open(url: &str, options: Options) -> Result<Self, OpenError> {
+        let inner = if let Some(path) = url.strip_prefix("sqlite:") {
+            Inner::Sqlite(sqlite::Sqlite::open(path, &options)?)
+        } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            Inner::Postgres(postgres::Postgres::open(url, &options).await?)
+        } else {
+            return Err(OpenError::Scheme);
+        };
+        Ok(Self { inner })
+    }
+
+    /// Which engine this is.
+    pub fn engine(&self) -> Engine {
+        match &self.inner {
+            Inner::Postgres(_) => Engine::Postgres,
+            Inner::Sqlite(_) => Engine::Sqlite,
+        }
+    }
+
+    /// Applies the migrations that are missing, in order. Safe on several nodes at once.
+    ///
+    /// # Errors
+    /// [`MigrateError::Changed`] when an applied one has another text than the one given.
+    pub async fn migrate(&self, migrations: &[Migration]) -> Result<(), MigrateError> {
+        match &self.inner {
+            Inner::Postgres(postgres) => postgres.migrate(migrations).await,
+            Inner::Sqlite(sqlite) => sqlite.migrate(migrations).await,
+        }
+    }
+
+    /// Runs one query.
+    pub async fn read(&self, sql: &'static str, params: Vec<Value>) -> Result<Vec<Row>, ReadError> {
+        let mut rows = self.read_all(vec![Statement::new(sql, params)]).await?;
+        Ok(rows.pop().unwrap_or_default())
+    }
+
+    /// Runs one query and takes its first row.
+    pub async fn read_one(
+        &self,
+        sql: &'static str,
+        params: Vec<Value>,
+    ) -> Result<Option<Row>, ReadError> {
+        Ok(self.read(sql, params).await?.into_iter().next())
+    }
+
+    /// Runs several queries in one round trip; one list of rows for each.
+    pub async fn read_all(&self, statements: Vec<Statement>) -> Result<Vec<Vec<Row>>, ReadError> {
+        match &self.inner {
+            Inner::Postgres(postgres) => postgres.read_all(statements).await,
+            Inner::Sqlite(sqlite) => sqlite.read_all(&statements),
+        }
+    }
+
+    /// Commits a batch, all or nothing, durable when this returns.
+    pub async fn write(&self, batch: Batch) -> Result<Written, WriteError> {
+        match &self.inner {
+            Inner::Postgres(postgres) => postgres.write(batch).await,
+            Inner::Sqlite(sqlite) => sqlite.write(batch).await,
+        }
+    }
+
+    /// Commits one insert that conflicts with nothing, together with all others that wait at this moment; durable
+    /// when this returns. For logs.
+    pub async fn append(&self, statement: Statement) -> Result<(), WriteError> {
+        match &self.inner {
+            Inner::Postgres(postgres) => postgres.append(statement).await,
+            Inner::Sqlite(sqlite) => sqlite.write(Batch::new().with(statement)).await.map(drop),
+        }
+    }
+
+    /// The database's clock.
+    pub async fn now(&self) -> Result<Timestamp, ReadError> {
+        self.read_one("select {now}", vec![])
+            .await?
+            .ok_or(ReadError::Column { index: 0 })?
+            .timestamp(0)
+    }
+
+    /// Ends the connections after what is under way.
+    pub async fn close(&self) {
+        match &self.inner {
+            Inner::Postgres(postgres) => postgres.close(),
+            Inner::Sqlite(sqlite) => sqlite.close().await,
+        }
+    }
+}

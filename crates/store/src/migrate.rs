@@ -1,0 +1,48 @@
+//! Migrations: numbered, forward only, never edited after release.
+
+use crate::error::MigrateError;
+
+/// One step of the schema.
+#[derive(Debug, Clone, Copy)]
+pub struct Migration {
+    /// Its place, from 1, without gaps.
+    pub number: u32,
+    /// What it is about, for people.
+    pub name: &'static str,
+    /// Statements that end in semicolons. They run in one transaction.
+    pub sql: &'static str,
+}
+
+pub(crate) const CREATE_TABLE: &str = "create table if not exists migrations (
+    number      bigint primary key,
+    name        text   not null,
+    checksum    text   not null,
+    applied_at  bigint not null
+)";
+
+impl Migration {
+    /// A checksum that is stable over builds and machines: FNV-1a, 64 bits. It finds edits, not attacks.
+    pub(crate) fn checksum(&self) -> String {
+        let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+        for byte in self.sql.bytes() {
+            hash ^= u64::from(byte);
+            hash = hash.wrapping_mul(0x0000_0100_0000_01b3);
+        }
+        format!("{hash:016x}")
+    }
+
+    /// Whether this one still has to run, given what is applied. Numbers beyond ours belong to a newer node and are
+    /// left alone: during a rolling upgrade old nodes keep working.
+    pub(crate) fn is_missing(&self, applied: &[(i64, String)]) -> Result<bool, MigrateError> {
+        match applied
+            .iter()
+            .find(|(number, _)| *number == i64::from(self.number))
+        {
+            None => Ok(true),
+            Some((_, checksum)) if *checksum == self.checksum() => Ok(false),
+            Some(_) => Err(MigrateError::Changed {
+                number: self.number,
+            }),
+        }
+    }
+}

@@ -1,0 +1,399 @@
+//! PostgreSQL: a pool of connections, prepared statements kept on each, statements sent without waiting for each
+//! other's answers.
+
+use std::str::FromStr;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
+use futures_util::future::join_all;
+use postgres_types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
+use tokio::sync::{mpsc, oneshot};
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Config, NoTls};
+
+use crate::Options;
+use crate::batch::{Batch, Expect, Statement, Written};
+use crate::error::{Because, MigrateError, OpenError, ReadError, WriteError};
+use crate::migrate::{CREATE_TABLE, Migration};
+use crate::row::Row;
+use crate::sql::Dialect;
+use crate::value::Value;
+
+/// The most appended statements that one commit holds.
+const MOST_TOGETHER: usize = 500;
+/// How many appended statements may wait for a commit before callers wait to hand theirs over.
+const MOST_WAITING: usize = 10_000;
+/// Any number that no other program takes a lock with: "tokenvlt" in ASCII.
+const MIGRATION_LOCK: i64 = 0x746f_6b65_6e76_6c74;
+
+/// `blob` is the one type name that PostgreSQL does not know. Two nodes may create it at once.
+const CREATE_BLOB: &str = "do $$ begin
+    create domain blob as bytea;
+exception when duplicate_object or unique_violation then null;
+end $$";
+
+#[derive(Clone)]
+pub(crate) struct Postgres {
+    pool: Pool,
+    dialect: Arc<Dialect>,
+    appends: mpsc::Sender<Append>,
+}
+
+type Append = (Statement, oneshot::Sender<Result<(), WriteError>>);
+
+fn spell(sql: &str) -> String {
+    sql.replace(
+        "{now}",
+        "(extract(epoch from clock_timestamp()) * 1000000)::bigint",
+    )
+}
+
+impl Postgres {
+    pub(crate) async fn open(url: &str, options: &Options) -> Result<Self, OpenError> {
+        let config = Config::from_str(url).map_err(|_| {
+            // The driver's own words could repeat the password.
+            OpenError::Database(Because("the PostgreSQL URL cannot be read").into())
+        })?;
+        let manager = Manager::from_config(
+            config,
+            NoTls,
+            ManagerConfig {
+                recycling_method: RecyclingMethod::Fast,
+            },
+        );
+        let pool = Pool::builder(manager)
+            .max_size(options.pool_size.max(1))
+            .wait_timeout(Some(options.wait))
+            .create_timeout(Some(options.wait))
+            .runtime(Runtime::Tokio1)
+            .build()
+            .map_err(|error| OpenError::Database(error.into()))?;
+        let client = pool
+            .get()
+            .await
+            .map_err(|error| OpenError::Database(error.into()))?;
+        client
+            .batch_execute(CREATE_BLOB)
+            .await
+            .map_err(|error| OpenError::Database(error.into()))?;
+        let dialect = Arc::new(Dialect::new(spell));
+        let (appends, inbox) = mpsc::channel(MOST_WAITING);
+        tokio::spawn(commit_appends(pool.clone(), Arc::clone(&dialect), inbox));
+        Ok(Self {
+            pool,
+            dialect,
+            appends,
+        })
+    }
+
+    pub(crate) async fn read_all(
+        &self,
+        statements: Vec<Statement>,
+    ) -> Result<Vec<Vec<Row>>, ReadError> {
+        let client = self
+            .pool
+            .get()
+            .await
+            .map_err(|error| ReadError::Unavailable(error.into()))?;
+        let answers = join_all(
+            statements
+                .iter()
+                .map(|statement| run(&client, &self.dialect, statement)),
+        )
+        .await;
+        answers
+            .into_iter()
+            .map(|answer| answer.map(|(_, rows)| rows).map_err(read_error))
+            .collect()
+    }
+
+    pub(crate) async fn write(&self, batch: Batch) -> Result<Written, WriteError> {
+        let client = self
+            .pool
+            .get()
+            .await
+            .map_err(|error| WriteError::Unavailable(error.into()))?;
+        let dialect = Arc::clone(&self.dialect);
+        // A task of its own: a caller that goes away must not leave a connection inside a transaction.
+        tokio::spawn(async move { commit(&client, &dialect, &batch.statements).await })
+            .await
+            .map_err(|error| WriteError::Unavailable(error.into()))?
+    }
+
+    pub(crate) async fn append(&self, statement: Statement) -> Result<(), WriteError> {
+        let gone = || WriteError::Unavailable(Because("the database is closed").into());
+        let (reply, answer) = oneshot::channel();
+        self.appends
+            .send((statement, reply))
+            .await
+            .map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+
+    pub(crate) async fn migrate(&self, migrations: &[Migration]) -> Result<(), MigrateError> {
+        let failed = |number: u32, source: Box<dyn std::error::Error + Send + Sync>| {
+            MigrateError::Failed { number, source }
+        };
+        let client = self
+            .pool
+            .get()
+            .await
+            .map_err(|error| failed(0, error.into()))?;
+        // Held until this connection ends it or goes: one node migrates, the others wait and find it done.
+        client
+            .execute("select pg_advisory_lock($1)", &[&MIGRATION_LOCK])
+            .await
+            .map_err(|error| failed(0, error.into()))?;
+        let result = async {
+            client
+                .batch_execute(CREATE_TABLE)
+                .await
+                .map_err(|error| failed(0, error.into()))?;
+            for migration in migrations {
+                let number = migration.number;
+                let applied: Vec<(i64, String)> = client
+                    .query("select number, checksum from migrations", &[])
+                    .await
+                    .map_err(|error| failed(number, error.into()))?
+                    .iter()
+                    .map(|row| (row.get(0), row.get(1)))
+                    .collect();
+                if !migration.is_missing(&applied)? {
+                    continue;
+                }
+                let name = migration.name.replace('\'', "''");
+                let checksum = migration.checksum();
+                let sql = migration.sql;
+                // A simple query of several statements is one transaction.
+                client
+                    .batch_execute(&format!(
+                        "begin;\n{sql}\n;insert into migrations (number, name, checksum, applied_at)
+                         values ({number}, '{name}', '{checksum}',
+                                 (extract(epoch from clock_timestamp()) * 1000000)::bigint);\ncommit;"
+                    ))
+                    .await
+                    .map_err(|error| failed(number, error.into()))?;
+            }
+            Ok(())
+        }
+        .await;
+        if result.is_err() {
+            let _ = client.batch_execute("rollback").await;
+        }
+        let _ = client
+            .execute("select pg_advisory_unlock($1)", &[&MIGRATION_LOCK])
+            .await;
+        result
+    }
+
+    pub(crate) fn close(&self) {
+        self.pool.close();
+    }
+}
+
+async fn run(
+    client: &Object,
+    dialect: &Dialect,
+    statement: &Statement,
+) -> Result<(u64, Vec<Row>), tokio_postgres::Error> {
+    let prepared = client.prepare_cached(dialect.text(statement.sql)).await?;
+    let params: Vec<&(dyn ToSql + Sync)> = statement
+        .params
+        .iter()
+        .map(|value| value as &(dyn ToSql + Sync))
+        .collect();
+    if prepared.columns().is_empty() {
+        return Ok((client.execute(&prepared, &params).await?, vec![]));
+    }
+    let answer = client.query(&prepared, &params).await?;
+    let mut rows = Vec::with_capacity(answer.len());
+    for row in answer {
+        let mut values = Vec::with_capacity(row.len());
+        for index in 0..row.len() {
+            values.push(row.try_get::<_, Received>(index)?.0);
+        }
+        rows.push(Row::new(values));
+    }
+    Ok((u64::try_from(rows.len()).unwrap_or(u64::MAX), rows))
+}
+
+/// All or nothing. Two round trips: everything up to the judgement, then its end.
+async fn commit(
+    client: &Object,
+    dialect: &Dialect,
+    statements: &[Statement],
+) -> Result<Written, WriteError> {
+    // Prepared before the transaction begins, so that the pipeline below is not held up.
+    for (index, statement) in statements.iter().enumerate() {
+        client
+            .prepare_cached(dialect.text(statement.sql))
+            .await
+            .map_err(|error| write_error(index, error))?;
+    }
+    if let [only] = statements
+        && only.expect == Expect::Any
+    {
+        let (affected, rows) = run(client, dialect, only)
+            .await
+            .map_err(|error| write_error(0, error))?;
+        return Ok(Written {
+            affected: vec![affected],
+            rows: vec![rows],
+        });
+    }
+    let begin = client.batch_execute("begin");
+    let all = join_all(
+        statements
+            .iter()
+            .map(|statement| run(client, dialect, statement)),
+    );
+    let (begun, answers) = futures_util::future::join(begin, all).await;
+    let judged = begun
+        .map_err(|error| write_error(0, error))
+        .and_then(|()| judge(statements, answers));
+    match judged {
+        Ok(written) => {
+            client
+                .batch_execute("commit")
+                .await
+                .map_err(|error| WriteError::Unavailable(error.into()))?;
+            Ok(written)
+        }
+        Err(error) => {
+            let _ = client.batch_execute("rollback").await;
+            Err(error)
+        }
+    }
+}
+
+/// The first thing that went wrong; after a failed statement all later ones fail too.
+fn judge(
+    statements: &[Statement],
+    answers: Vec<Result<(u64, Vec<Row>), tokio_postgres::Error>>,
+) -> Result<Written, WriteError> {
+    let mut written = Written::default();
+    for (index, (statement, answer)) in statements.iter().zip(answers).enumerate() {
+        let (affected, rows) = answer.map_err(|error| write_error(index, error))?;
+        statement.judge(index, affected)?;
+        written.affected.push(affected);
+        written.rows.push(rows);
+    }
+    Ok(written)
+}
+
+/// Commits what waits together. Ends with the last sender.
+async fn commit_appends(pool: Pool, dialect: Arc<Dialect>, mut inbox: mpsc::Receiver<Append>) {
+    let mut waiting = Vec::with_capacity(MOST_TOGETHER);
+    while inbox.recv_many(&mut waiting, MOST_TOGETHER).await > 0 {
+        let (statements, replies): (Vec<_>, Vec<_>) = waiting.drain(..).unzip();
+        match pool.get().await {
+            Err(error) => {
+                let said = error.to_string();
+                for reply in replies {
+                    let _ = reply.send(Err(WriteError::Unavailable(said.clone().into())));
+                }
+            }
+            Ok(client) => {
+                let together = commit(&client, &dialect, &statements).await;
+                for (statement, reply) in statements.into_iter().zip(replies) {
+                    let result = match &together {
+                        Ok(_) => Ok(()),
+                        // One that cannot be written must not fail the others: each alone.
+                        Err(WriteError::Unavailable(_)) => {
+                            Err(WriteError::Unavailable(Because("the commit failed").into()))
+                        }
+                        Err(_) => commit(&client, &dialect, std::slice::from_ref(&statement))
+                            .await
+                            .map(drop),
+                    };
+                    let _ = reply.send(result);
+                }
+            }
+        }
+    }
+}
+
+impl ToSql for Value {
+    fn to_sql(
+        &self,
+        ty: &Type,
+        out: &mut BytesMut,
+    ) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        match self {
+            Self::Null => Ok(IsNull::Yes),
+            Self::Blob(bytes) => bytes.as_slice().to_sql(ty, out),
+            Self::Text(text) => text.as_str().to_sql(ty, out),
+            // A number beside a small literal is taken for a small number.
+            Self::Int(number) if *ty == Type::INT4 => i32::try_from(*number)?.to_sql(ty, out),
+            Self::Int(number) => number.to_sql(ty, out),
+        }
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+
+    to_sql_checked!();
+}
+
+struct Received(Value);
+
+impl<'a> FromSql<'a> for Received {
+    fn from_sql(
+        ty: &Type,
+        raw: &'a [u8],
+    ) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        Ok(Self(match *ty {
+            Type::BOOL => Value::Int(i64::from(bool::from_sql(ty, raw)?)),
+            Type::BYTEA => Value::Blob(raw.to_vec()),
+            Type::INT4 => Value::Int(i64::from(i32::from_sql(ty, raw)?)),
+            Type::INT8 => Value::Int(i64::from_sql(ty, raw)?),
+            Type::TEXT | Type::VARCHAR | Type::NAME | Type::UNKNOWN => {
+                Value::Text(std::str::from_utf8(raw)?.to_owned())
+            }
+            _ => return Err(Because("a column of a type that is not used here").into()),
+        }))
+    }
+
+    fn from_sql_null(_: &Type) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        Ok(Self(Value::Null))
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+}
+
+fn read_error(error: tokio_postgres::Error) -> ReadError {
+    if is_away(&error) {
+        ReadError::Unavailable(error.into())
+    } else {
+        ReadError::Database(error.into())
+    }
+}
+
+fn write_error(statement: usize, error: tokio_postgres::Error) -> WriteError {
+    if error.code() == Some(&SqlState::UNIQUE_VIOLATION) {
+        WriteError::UniqueViolation { statement }
+    } else if is_away(&error) {
+        WriteError::Unavailable(error.into())
+    } else {
+        WriteError::Database(error.into())
+    }
+}
+
+/// No answer at all, a server that goes down (57P), one out of resources (53), or a transaction that lost against
+/// another (40).
+fn is_away(error: &tokio_postgres::Error) -> bool {
+    match error.code() {
+        None => error.is_closed() || error.to_string().contains("error communicating"),
+        Some(state) => {
+            let code = state.code();
+            code.starts_with("53")
+                || code.starts_with("57P")
+                || code.starts_with("40")
+                || code.starts_with("08")
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! What the engines spell differently: the database's clock and the parameters.
+
+use std::collections::HashMap;
+use std::sync::{PoisonError, RwLock};
+
+/// The SQL text of one engine, made once for each text of the program.
+pub(crate) struct Dialect {
+    spell: fn(&str) -> String,
+    made: RwLock<HashMap<(usize, usize), &'static str>>,
+}
+
+impl Dialect {
+    pub(crate) fn new(spell: fn(&str) -> String) -> Self {
+        Self {
+            spell,
+            made: RwLock::new(HashMap::new()),
+        }
+    }
+
+    /// The text as this engine takes it.
+    pub(crate) fn text(&self, sql: &'static str) -> &'static str {
+        // A static text is known by its place and length.
+        let key = (sql.as_ptr() as usize, sql.len());
+        if let Some(made) = self
+            .made
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&key)
+        {
+            return made;
+        }
+        let mut made = self.made.write().unwrap_or_else(PoisonError::into_inner);
+        // Leaked on purpose, once for each text of the program: prepared statements are kept by text.
+        made.entry(key)
+            .or_insert_with(|| Box::leak((self.spell)(sql).into_boxed_str()))
+    }
+}

@@ -1,0 +1,473 @@
+//! SQLite: many connections that read inline, one thread that writes and commits what waits together.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
+use std::time::{Duration, Instant};
+
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{Connection, ErrorCode, OpenFlags, ToSql};
+use tokio::sync::oneshot;
+
+use crate::Options;
+use crate::batch::{Batch, Statement, Written};
+use crate::error::{Because, MigrateError, OpenError, ReadError, WriteError};
+use crate::migrate::{CREATE_TABLE, Migration};
+use crate::row::Row;
+use crate::sql::Dialect;
+use crate::value::Value;
+
+/// Older ones can lose commits (the WAL-reset bug, fixed in 3.51.3).
+const OLDEST: i32 = 3_051_003;
+/// The most batches that one commit holds.
+const MOST_TOGETHER: usize = 256;
+const STATEMENTS_KEPT: usize = 128;
+
+#[derive(Clone)]
+pub(crate) struct Sqlite {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    readers: Mutex<Vec<Connection>>,
+    returned: Condvar,
+    wait: Duration,
+    dialect: Arc<Dialect>,
+    // Taken out by `close`. Dropping it ends the writer after what it has.
+    jobs: Mutex<Option<mpsc::Sender<Job>>>,
+    writer: Mutex<Option<std::thread::JoinHandle<()>>>,
+    temporary: Option<PathBuf>,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if let Some(path) = &self.temporary {
+            for ending in ["", "-wal", "-shm"] {
+                let _ = std::fs::remove_file(format!("{}{ending}", path.display()));
+            }
+        }
+    }
+}
+
+enum Job {
+    Migrate(Vec<Migration>, oneshot::Sender<Result<(), MigrateError>>),
+    Write(Batch, oneshot::Sender<Result<Written, WriteError>>),
+}
+
+/// `?1` is SQLite's numbered parameter; `$1` would be a name.
+fn spell(sql: &str) -> String {
+    sql.replace("{now}", "cast(unixepoch('subsec') * 1000000 as integer)")
+        .replace('$', "?")
+}
+
+impl Sqlite {
+    pub(crate) fn open(path: &str, options: &Options) -> Result<Self, OpenError> {
+        if rusqlite::version_number() < OLDEST {
+            return Err(OpenError::SqliteTooOld(rusqlite::version().to_owned()));
+        }
+        let (path, temporary) = if path == ":memory:" {
+            // A file all the same: a shared in-memory database locks whole tables and behaves like no real one.
+            static COUNT: AtomicU64 = AtomicU64::new(0);
+            let name = format!(
+                "tokenvault-{}-{}.db",
+                std::process::id(),
+                COUNT.fetch_add(1, Ordering::Relaxed)
+            );
+            let path = std::env::temp_dir().join(name);
+            (path.clone(), Some(path))
+        } else {
+            (PathBuf::from(path), None)
+        };
+        let database = |error: rusqlite::Error| OpenError::Database(error.into());
+        let writer = connect(&path).map_err(database)?;
+        let mut readers = Vec::new();
+        for _ in 0..options.read_connections.max(1) {
+            let reader = connect(&path).map_err(database)?;
+            reader
+                .pragma_update(None, "query_only", true)
+                .map_err(database)?;
+            readers.push(reader);
+        }
+        let dialect = Arc::new(Dialect::new(spell));
+        let (jobs, inbox) = mpsc::channel();
+        let writer_dialect = Arc::clone(&dialect);
+        let writer = std::thread::Builder::new()
+            .name("sqlite-writer".to_owned())
+            .spawn(move || write_jobs(writer, &inbox, &writer_dialect))
+            .map_err(|error| OpenError::Database(error.into()))?;
+        Ok(Self {
+            shared: Arc::new(Shared {
+                readers: Mutex::new(readers),
+                returned: Condvar::new(),
+                wait: options.wait,
+                dialect,
+                jobs: Mutex::new(Some(jobs)),
+                writer: Mutex::new(Some(writer)),
+                temporary,
+            }),
+        })
+    }
+
+    /// On the calling thread: a read of a few rows takes less time than handing it to another one.
+    pub(crate) fn read_all(&self, statements: &[Statement]) -> Result<Vec<Vec<Row>>, ReadError> {
+        let reader = self.borrow_reader()?;
+        let rows = read_statements(&reader, &self.shared.dialect, statements);
+        self.shared
+            .readers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(reader);
+        self.shared.returned.notify_one();
+        rows.map_err(read_error)
+    }
+
+    fn borrow_reader(&self) -> Result<Connection, ReadError> {
+        let end = Instant::now() + self.shared.wait;
+        let mut readers = self
+            .shared
+            .readers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if let Some(reader) = readers.pop() {
+                return Ok(reader);
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(ReadError::Unavailable(
+                    Because("no read connection was free in time").into(),
+                ));
+            }
+            readers = self
+                .shared
+                .returned
+                .wait_timeout(readers, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+
+    pub(crate) async fn write(&self, batch: Batch) -> Result<Written, WriteError> {
+        let gone = || WriteError::Unavailable(Because("the database is closed").into());
+        let (reply, answer) = oneshot::channel();
+        self.send(Job::Write(batch, reply)).map_err(|()| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+
+    pub(crate) async fn migrate(&self, migrations: &[Migration]) -> Result<(), MigrateError> {
+        let gone = || MigrateError::Failed {
+            number: 0,
+            source: Because("the database is closed").into(),
+        };
+        let (reply, answer) = oneshot::channel();
+        self.send(Job::Migrate(migrations.to_vec(), reply))
+            .map_err(|()| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+
+    fn send(&self, job: Job) -> Result<(), ()> {
+        let jobs = self
+            .shared
+            .jobs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        jobs.as_ref().ok_or(())?.send(job).map_err(drop)
+    }
+
+    pub(crate) async fn close(&self) {
+        drop(
+            self.shared
+                .jobs
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+        );
+        let writer = self
+            .shared
+            .writer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(writer) = writer {
+            let _ = tokio::task::spawn_blocking(move || writer.join()).await;
+        }
+    }
+}
+
+fn connect(path: &Path) -> Result<Connection, rusqlite::Error> {
+    let connection = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_CREATE
+            // Each connection is used by one thread at a time.
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
+    connection.busy_timeout(Duration::from_secs(5))?;
+    connection.pragma_update(None, "journal_mode", "wal")?;
+    connection.pragma_update(None, "synchronous", "full")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
+    Ok(connection)
+}
+
+fn read_statements(
+    reader: &Connection,
+    dialect: &Dialect,
+    statements: &[Statement],
+) -> Result<Vec<Vec<Row>>, rusqlite::Error> {
+    let run = || {
+        statements
+            .iter()
+            .map(|statement| run_statement(reader, dialect, statement).map(|(_, rows)| rows))
+            .collect()
+    };
+    if statements.len() < 2 {
+        return run();
+    }
+    // One snapshot for all of them.
+    reader.prepare_cached("begin")?.execute([])?;
+    let rows = run();
+    reader.prepare_cached("rollback")?.execute([])?;
+    rows
+}
+
+fn run_statement(
+    connection: &Connection,
+    dialect: &Dialect,
+    statement: &Statement,
+) -> Result<(u64, Vec<Row>), rusqlite::Error> {
+    let mut prepared = connection.prepare_cached(dialect.text(statement.sql))?;
+    for (index, value) in statement.params.iter().enumerate() {
+        prepared.raw_bind_parameter(index + 1, Parameter(value))?;
+    }
+    let columns = prepared.column_count();
+    if columns == 0 {
+        let affected = prepared.raw_execute()?;
+        return Ok((u64::try_from(affected).unwrap_or(u64::MAX), vec![]));
+    }
+    let mut rows = Vec::new();
+    let mut answer = prepared.raw_query();
+    while let Some(row) = answer.next()? {
+        let mut values = Vec::with_capacity(columns);
+        for index in 0..columns {
+            values.push(match row.get_ref(index)? {
+                ValueRef::Null => Value::Null,
+                ValueRef::Integer(number) => Value::Int(number),
+                ValueRef::Text(text) => Value::Text(String::from_utf8_lossy(text).into_owned()),
+                ValueRef::Blob(bytes) => Value::Blob(bytes.to_vec()),
+                ValueRef::Real(_) => {
+                    return Err(rusqlite::Error::InvalidColumnType(
+                        index,
+                        "a fraction".to_owned(),
+                        rusqlite::types::Type::Real,
+                    ));
+                }
+            });
+        }
+        rows.push(Row::new(values));
+    }
+    // With `returning`, each row that comes back is a row that was touched.
+    Ok((u64::try_from(rows.len()).unwrap_or(u64::MAX), rows))
+}
+
+struct Parameter<'a>(&'a Value);
+
+impl ToSql for Parameter<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self.0 {
+            Value::Blob(bytes) => ValueRef::Blob(bytes),
+            Value::Int(number) => ValueRef::Integer(*number),
+            Value::Null => ValueRef::Null,
+            Value::Text(text) => ValueRef::Text(text.as_bytes()),
+        }))
+    }
+}
+
+/// The writer thread: takes a job and all that wait behind it, and commits them with one fsync.
+fn write_jobs(connection: Connection, inbox: &mpsc::Receiver<Job>, dialect: &Dialect) {
+    while let Ok(first) = inbox.recv() {
+        let mut waiting = Vec::new();
+        let mut next = Some(first);
+        while let Some(job) = next.take() {
+            match job {
+                Job::Write(batch, reply) => waiting.push((batch, reply)),
+                Job::Migrate(migrations, reply) => {
+                    write_together(&connection, dialect, std::mem::take(&mut waiting));
+                    let _ = reply.send(migrate(&connection, &migrations));
+                }
+            }
+            if waiting.len() < MOST_TOGETHER {
+                next = inbox.try_recv().ok();
+            }
+        }
+        write_together(&connection, dialect, waiting);
+    }
+}
+
+type Answer = Result<Written, WriteError>;
+type Waiting = (Batch, oneshot::Sender<Answer>);
+
+fn write_together(connection: &Connection, dialect: &Dialect, waiting: Vec<Waiting>) {
+    if waiting.is_empty() {
+        return;
+    }
+    if let Err(error) = execute(connection, "begin immediate") {
+        let said = error.to_string();
+        for (_, reply) in waiting {
+            let _ = reply.send(Err(WriteError::Unavailable(said.clone().into())));
+        }
+        return;
+    }
+    let mut done = Vec::with_capacity(waiting.len());
+    for (batch, reply) in waiting {
+        let result = write_batch(connection, dialect, &batch);
+        done.push((result, reply));
+        if connection.is_autocommit() {
+            // The engine gave up the whole transaction (disk full, I/O error): nobody's batch is in it.
+            break_off(done);
+            return;
+        }
+    }
+    match execute(connection, "commit") {
+        Ok(()) => {
+            for (result, reply) in done {
+                let _ = reply.send(result);
+            }
+        }
+        Err(_) => {
+            let _ = execute(connection, "rollback");
+            break_off(done);
+        }
+    }
+}
+
+/// Tells everybody whose batch was fine until then that it is not committed.
+fn break_off(done: Vec<(Answer, oneshot::Sender<Answer>)>) {
+    for (result, reply) in done {
+        let _ = reply.send(
+            result.and_then(|_| Err(WriteError::Unavailable(Because("the commit failed").into()))),
+        );
+    }
+}
+
+/// In a savepoint of its own: what it cannot do does not touch its neighbours.
+fn write_batch(
+    connection: &Connection,
+    dialect: &Dialect,
+    batch: &Batch,
+) -> Result<Written, WriteError> {
+    execute(connection, "savepoint batch").map_err(|error| write_error(0, error))?;
+    let mut written = Written::default();
+    let mut run = || {
+        for (index, statement) in batch.statements.iter().enumerate() {
+            let (affected, rows) = run_statement(connection, dialect, statement)
+                .map_err(|error| write_error(index, error))?;
+            statement.judge(index, affected)?;
+            written.affected.push(affected);
+            written.rows.push(rows);
+        }
+        Ok(())
+    };
+    let result = run();
+    if connection.is_autocommit() {
+        return result.map(|()| written);
+    }
+    if result.is_err() {
+        let _ = execute(connection, "rollback to batch");
+    }
+    let released = execute(connection, "release batch").map_err(|error| write_error(0, error));
+    result.and(released).map(|()| written)
+}
+
+fn execute(connection: &Connection, sql: &str) -> Result<(), rusqlite::Error> {
+    connection.prepare_cached(sql)?.execute([]).map(drop)
+}
+
+fn migrate(connection: &Connection, migrations: &[Migration]) -> Result<(), MigrateError> {
+    let failed = |number: u32| {
+        move |error: rusqlite::Error| MigrateError::Failed {
+            number,
+            source: error.into(),
+        }
+    };
+    connection.execute_batch(CREATE_TABLE).map_err(failed(0))?;
+    for migration in migrations {
+        let number = migration.number;
+        // Exclusive from the first look on: two processes cannot both find it missing.
+        connection
+            .execute_batch("begin immediate")
+            .map_err(failed(number))?;
+        let applied = apply(connection, migration);
+        let end = if applied.is_ok() {
+            "commit"
+        } else {
+            "rollback"
+        };
+        connection.execute_batch(end).map_err(failed(number))?;
+        applied?;
+    }
+    Ok(())
+}
+
+fn apply(connection: &Connection, migration: &Migration) -> Result<(), MigrateError> {
+    let failed = |error: rusqlite::Error| MigrateError::Failed {
+        number: migration.number,
+        source: error.into(),
+    };
+    let mut known = connection
+        .prepare("select number, checksum from migrations")
+        .map_err(failed)?;
+    let applied = known
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
+        .and_then(Iterator::collect::<Result<Vec<(i64, String)>, _>>)
+        .map_err(failed)?;
+    if !migration.is_missing(&applied)? {
+        return Ok(());
+    }
+    connection.execute_batch(migration.sql).map_err(failed)?;
+    connection
+        .execute(
+            "insert into migrations (number, name, checksum, applied_at)
+             values (?1, ?2, ?3, cast(unixepoch('subsec') * 1000000 as integer))",
+            (migration.number, migration.name, migration.checksum()),
+        )
+        .map_err(failed)?;
+    Ok(())
+}
+
+fn read_error(error: rusqlite::Error) -> ReadError {
+    if is_away(&error) {
+        ReadError::Unavailable(error.into())
+    } else {
+        ReadError::Database(error.into())
+    }
+}
+
+fn write_error(statement: usize, error: rusqlite::Error) -> WriteError {
+    const UNIQUE: i32 = 2067;
+    const PRIMARY_KEY: i32 = 1555;
+    if let rusqlite::Error::SqliteFailure(failure, _) = &error
+        && matches!(failure.extended_code, UNIQUE | PRIMARY_KEY)
+    {
+        return WriteError::UniqueViolation { statement };
+    }
+    if is_away(&error) {
+        WriteError::Unavailable(error.into())
+    } else {
+        WriteError::Database(error.into())
+    }
+}
+
+fn is_away(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(
+            ErrorCode::CannotOpen
+                | ErrorCode::DatabaseBusy
+                | ErrorCode::DatabaseLocked
+                | ErrorCode::DiskFull
+                | ErrorCode::ReadOnly
+                | ErrorCode::SystemIoFailure
+        )
+    )
+}
