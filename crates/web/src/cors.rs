@@ -6,7 +6,8 @@
 use axum::extract::Request;
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, VARY,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, ORIGIN,
+    VARY,
 };
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -35,7 +36,11 @@ impl Sharing {
     }
 
     /// The `Access-Control-Allow-Origin` of the answer.
-    pub(crate) async fn allowed_origin(self, app: &App, headers: &HeaderMap) -> Option<HeaderValue> {
+    pub(crate) async fn allowed_origin(
+        self,
+        app: &App,
+        headers: &HeaderMap,
+    ) -> Option<HeaderValue> {
         match self {
             Self::Nobody => None,
             Self::Anyone => Some(HeaderValue::from_static("*")),
@@ -56,7 +61,11 @@ impl Sharing {
     }
 
     /// The answer to a browser that asks before it sends. An origin that may not gets one without permissions.
-    pub(crate) fn preflight(self, request: &Request, origin: Option<&HeaderValue>) -> Option<Response> {
+    pub(crate) fn preflight(
+        self,
+        request: &Request,
+        origin: Option<&HeaderValue>,
+    ) -> Option<Response> {
         let headers = request.headers();
         let is_preflight = request.method() == Method::OPTIONS
             && headers.contains_key(ORIGIN)

@@ -11,7 +11,8 @@ use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{
-    ALLOW, CACHE_CONTROL, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, USER_AGENT, X_CONTENT_TYPE_OPTIONS,
+    ALLOW, CACHE_CONTROL, REFERRER_POLICY, SET_COOKIE, STRICT_TRANSPORT_SECURITY, USER_AGENT,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::middleware::Next;
@@ -57,7 +58,11 @@ impl Notes {
 }
 
 /// The outermost layer.
-pub(crate) async fn edge(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+pub(crate) async fn edge(
+    State(app): State<Arc<App>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let begun = Instant::now();
     let caller = caller(&app, &request);
     let notes = Notes::default();
@@ -88,11 +93,17 @@ pub(crate) async fn edge(State(app): State<Arc<App>>, mut request: Request, next
         if is_guess(&failure) {
             app.guess_limiter.take(&guesser(&caller), app.vault.now());
         }
-        let cookies = response.headers_mut().remove(axum::http::header::SET_COOKIE);
+        // A login may succeed although what it was for does not go on: its cookie stays.
+        let cookies: Vec<HeaderValue> = response
+            .headers()
+            .get_all(SET_COOKIE)
+            .iter()
+            .cloned()
+            .collect();
         let (rendered, private_reason) = error::render(&failure, surface, &caller, allow);
         response = rendered;
-        if let Some(cookie) = cookies {
-            response.headers_mut().append(axum::http::header::SET_COOKIE, cookie);
+        for cookie in cookies {
+            response.headers_mut().append(SET_COOKIE, cookie);
         }
         reason = Some(private_reason);
     }

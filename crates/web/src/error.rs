@@ -436,7 +436,10 @@ mod tests {
         let bytes = to_bytes(body, 1 << 20).await.unwrap();
         let value = serde_json::from_slice(&bytes)
             .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into_owned()));
-        (Response::from_parts(parts, axum::body::Body::empty()), value)
+        (
+            Response::from_parts(parts, axum::body::Body::empty()),
+            value,
+        )
     }
 
     #[tokio::test]
@@ -462,8 +465,12 @@ mod tests {
     async fn a_refusal_under_me_is_a_problem_that_points_at_fields() {
         let refusal = Refusal::new(Reason::InvalidBody)
             .describe("connection: required.")
-            .with("validation_errors", json!([{"detail": "required", "pointer": "/connection"}]));
-        let (response, body) = rendered(refusal, Surface::of("/me/v1/connected-accounts/connect")).await;
+            .with(
+                "validation_errors",
+                json!([{"detail": "required", "pointer": "/connection"}]),
+            );
+        let (response, body) =
+            rendered(refusal, Surface::of("/me/v1/connected-accounts/connect")).await;
         assert_eq!(response.status(), 400);
         assert_eq!(response.headers()[CONTENT_TYPE], "application/problem+json");
         assert_eq!(
@@ -481,7 +488,11 @@ mod tests {
     #[tokio::test]
     async fn a_fault_says_its_request_id_and_nothing_of_its_cause() {
         for (fault, status, code) in [
-            (Fault::Internal("disk on fire".to_owned()), 500, "server_error"),
+            (
+                Fault::Internal("disk on fire".to_owned()),
+                500,
+                "server_error",
+            ),
             (Fault::Integrity("row 7".to_owned()), 500, "server_error"),
             (
                 Fault::Unavailable("connection refused".to_owned()),
@@ -489,7 +500,11 @@ mod tests {
                 "temporarily_unavailable",
             ),
         ] {
-            for path in ["/oauth/token", "/me/v1/connected-accounts/accounts", "/u/login"] {
+            for path in [
+                "/oauth/token",
+                "/me/v1/connected-accounts/accounts",
+                "/u/login",
+            ] {
                 let (response, body) =
                     rendered(Error::Fault(clone_of(&fault)), Surface::of(path)).await;
                 assert_eq!(response.status(), status);
@@ -540,7 +555,10 @@ mod tests {
         let (response, _) = rendered(wait, Surface::Me).await;
         assert_eq!(response.status(), 429);
         assert_eq!(response.headers()[RETRY_AFTER], "2");
-        assert_eq!(response.headers()["x-auth0-error-kind"], "global-rate-limit");
+        assert_eq!(
+            response.headers()["x-auth0-error-kind"],
+            "global-rate-limit"
+        );
     }
 
     #[test]

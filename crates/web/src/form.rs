@@ -84,7 +84,8 @@ impl FromRequest<Arc<App>> for PostedForm {
         }
         let visitor = Visitor::from_request_parts(&mut parts, app).await?;
         let action = parts.uri.path().to_owned();
-        let FormFields(params) = FormFields::from_request(Request::from_parts(parts, body), app).await?;
+        let FormFields(params) =
+            FormFields::from_request(Request::from_parts(parts, body), app).await?;
         let token = params.get("csrf").unwrap_or_default();
         if visitor.is_new
             || !app

@@ -12,8 +12,11 @@ use crate::error::Failure;
 /// Sends the browser to `location`, an absolute URL or a path of ours.
 pub(crate) fn redirect(method: &Method, location: &str) -> Result<Response, Failure> {
     // Locations are checked where they are registered, so this would be a mistake of ours.
-    let mut location = HeaderValue::from_str(location)
-        .map_err(|_| Error::Fault(Fault::Internal("a redirect that is no header value".to_owned())))?;
+    let mut location = HeaderValue::from_str(location).map_err(|_| {
+        Error::Fault(Fault::Internal(
+            "a redirect that is no header value".to_owned(),
+        ))
+    })?;
     location.set_sensitive(true);
     let status = if method == Method::GET || method == Method::HEAD {
         StatusCode::FOUND
@@ -48,13 +51,19 @@ mod tests {
         for (method, status) in [(Method::GET, 302), (Method::POST, 303)] {
             let response = redirect(&method, "https://app.example/cb?code=1").unwrap();
             assert_eq!(response.status(), status);
-            assert_eq!(response.headers()[LOCATION], "https://app.example/cb?code=1");
+            assert_eq!(
+                response.headers()[LOCATION],
+                "https://app.example/cb?code=1"
+            );
         }
         assert!(redirect(&Method::GET, "https://app.example/\r\nset-cookie: a=b").is_err());
     }
 
     #[test]
     fn parameters_are_encoded() {
-        assert_eq!(path_with("/u/login", "state", "a&b=ä"), "/u/login?state=a%26b%3D%C3%A4");
+        assert_eq!(
+            path_with("/u/login", "state", "a&b=ä"),
+            "/u/login?state=a%26b%3D%C3%A4"
+        );
     }
 }

@@ -1,0 +1,79 @@
+//! The endpoints that clients call for themselves: token, revocation, pushed authorization requests.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Extension, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use oauth::client_authentication;
+use oauth::params::Params;
+use oauth::token_request::{self, TokenRequest};
+use serde_json::json;
+use vault::{AuthenticatedClient, Caller};
+
+use crate::app::App;
+use crate::body::{self, Fields};
+use crate::edge::Notes;
+use crate::error::Failure;
+
+/// `POST /oauth/token`, every grant.
+pub(crate) async fn token(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Extension(notes): Extension<Notes>,
+    headers: HeaderMap,
+    Fields(params): Fields,
+) -> Result<Response, Failure> {
+    let request = token_request::parse(&params)?;
+    let client = authenticate(&app, &headers, &params, Some(&request), &caller, &notes).await?;
+    let answer = app.vault.token(client, request, &caller).await?;
+    Ok(Json(answer).into_response())
+}
+
+/// `POST /oauth/revoke`, RFC 7009.
+pub(crate) async fn revoke(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Extension(notes): Extension<Notes>,
+    headers: HeaderMap,
+    Fields(params): Fields,
+) -> Result<&'static str, Failure> {
+    let token = params.require("token")?;
+    let client = authenticate(&app, &headers, &params, None, &caller, &notes).await?;
+    app.vault
+        .revoke_token(&client, token, params.get("token_type_hint"), &caller)
+        .await?;
+    Ok("OK")
+}
+
+/// `POST /oauth/par`, RFC 9126.
+pub(crate) async fn push_request(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Extension(notes): Extension<Notes>,
+    headers: HeaderMap,
+    Fields(params): Fields,
+) -> Result<Response, Failure> {
+    let client = authenticate(&app, &headers, &params, None, &caller, &notes).await?;
+    let pushed = app.vault.push_request(&client, &params, &caller).await?;
+    let answer = json!({ "request_uri": pushed.request_uri, "expires_in": pushed.expires_in });
+    Ok((StatusCode::CREATED, Json(answer)).into_response())
+}
+
+async fn authenticate(
+    app: &App,
+    headers: &HeaderMap,
+    params: &Params,
+    request: Option<&TokenRequest>,
+    caller: &Caller,
+    notes: &Notes,
+) -> Result<AuthenticatedClient, Failure> {
+    let presented = client_authentication::from_request(body::authorization(headers)?, params)?;
+    let client = app
+        .vault
+        .authenticate_client(presented, request, caller)
+        .await?;
+    notes.client(client.client_id());
+    Ok(client)
+}
