@@ -273,6 +273,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::digest::hex;
     use crate::entropy::tests::Stuck;
     use crate::{SeededEntropy, SystemEntropy};
 
@@ -492,6 +493,16 @@ mod tests {
             assert!(!ring.mac_matches(Purpose::RowMac, "grant", &[b"roW"], &mac));
             assert!(!ring.mac_matches(Purpose::RowMac, "client", &[b"row"], &mac));
         }
+    }
+
+    #[test]
+    fn a_mac_is_the_one_that_another_implementation_makes() {
+        let mut ring = KeyRing::new("dep_1");
+        ring.insert(Purpose::RowMac, 1, SecretBytes::new(vec![7; 32]));
+        assert_eq!(
+            hex(&ring.mac(Purpose::RowMac, "grant", &[b"a", b"", b"bc"])),
+            "a26654c2141598066dc8a2a4a98705347f791c95530195dec4ac0a4699a510a7"
+        );
     }
 
     #[test]

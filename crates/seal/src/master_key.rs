@@ -325,6 +325,8 @@ mod tests {
 
     use super::*;
     use crate::SeededEntropy;
+    use crate::digest::hex;
+    use crate::entropy::tests::Stuck;
 
     fn context(purpose: Purpose, version: u32) -> DataKeyContext {
         DataKeyContext {
@@ -445,6 +447,25 @@ mod tests {
         assert_eq!(
             unwrap(&new, &context, &again).unwrap().reveal(),
             key.reveal()
+        );
+    }
+
+    #[test]
+    fn a_wrapped_key_has_the_bytes_that_another_implementation_makes() {
+        let master =
+            LocalMasterKey::from_text("tvmk1_k1_a4ayc_80_OGda4BO_1o_V0etpOqiLx1JwB5S3beHW0s")
+                .unwrap()
+                .with_entropy(Arc::new(Stuck(0x42)));
+        let key = SecretBytes::new((0..32).collect());
+        let wrapped = wrap(&master, &context(Purpose::RowMac, 7), &key);
+        assert_eq!(wrapped.key_id, "k1");
+        assert_eq!(
+            hex(&wrapped.ciphertext),
+            "01014242424242424242424242424242424242424242424242424242424242424242\
+             eeab7fa6bf3ba0c2586c6706e45c8129e3072286a247282cd24bb04d31f3349a\
+             f443b566c8d03afdddb7366386d9650d835619734f0575d4a7db5be7b0737b61\
+             696aa20c47c467c81632983a5cc6b4431bf22c3ed0fdaaf091722b26ae6e12a3\
+             f80edb8052b12d330f9b2a9be9ad9775"
         );
     }
 

@@ -282,6 +282,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::digest::hex;
     use crate::{SecretBytes, SeededEntropy, SystemEntropy};
 
     fn ring() -> KeyRing {
@@ -309,6 +310,24 @@ mod tests {
         assert_eq!(len(TokenKind::AuthSession), 64);
         assert_eq!(len(TokenKind::RefreshToken), 4 + 22 + 43 + 6);
         assert_eq!(mint_short(&SystemEntropy, &ring, "x").0.len(), 43);
+    }
+
+    #[test]
+    fn stored_hashes_are_those_that_another_implementation_makes() {
+        let ring = ring();
+        let text = "tvr_0123456789ABCDEFGHIJKL0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefg3XkTel";
+        let presented = present(TokenKind::RefreshToken, text).unwrap();
+        assert_eq!(presented.id, "0123456789ABCDEFGHIJKL");
+        let parts = mac_parts(presented.kind, &presented.id, presented.secret.as_str());
+        assert_eq!(
+            hex(&ring.mac(Purpose::TokenPepper, MINTED, &parts)),
+            "2979abbc749cc12925034819c881df2756743189c7f07f48175e54d00e86ed3d"
+        );
+        let parts: [&[u8]; 2] = [b"connect_code", presented.secret.as_bytes()];
+        assert_eq!(
+            hex(&ring.mac(Purpose::TokenPepper, SHORT, &parts)),
+            "0643ec906f635ca187851f6b4bc06f96ad4164556ffb4f681ea66a7e34513b6d"
+        );
     }
 
     #[test]

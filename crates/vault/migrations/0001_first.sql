@@ -1,6 +1,7 @@
 -- One deployment a database: a second deployment that opens it by mistake is refused at start.
 create table deployment (
-    id          text   primary key,
+    singleton   bigint primary key check (singleton = 1),
+    id          text   not null,
     issuer      text   not null,
     created_at  bigint not null
 );

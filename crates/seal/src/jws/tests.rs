@@ -3,6 +3,7 @@
 use std::sync::LazyLock;
 
 use aws_lc_rs::hmac;
+use jiff::Timestamp;
 use proptest::prelude::*;
 
 use super::*;

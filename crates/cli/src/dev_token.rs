@@ -1,0 +1,68 @@
+//! `tokenvault dev-token`: prints a subject token for the `curl` lines of `tokenvault dev`.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use reqwest::Method;
+use serde_json::Value;
+
+use crate::dev_file::DevFile;
+use crate::journey::{self, Journey};
+
+/// What `dev-token` can be told.
+#[derive(Debug, clap::Args)]
+pub(crate) struct DevTokenArgs {
+    /// Which subject token to print.
+    kind: Kind,
+    /// The folder of the running development deployment.
+    #[arg(long, value_name = "DIR", default_value = "./.tokenvault")]
+    data: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Kind {
+    /// Logs the demo user in at the web application and prints the access token for the demo API.
+    AccessToken,
+    /// Logs the demo user in at the web application and prints the refresh token.
+    RefreshToken,
+    /// Signs a request for the demo user with the worker's key; good for a minute and once.
+    WorkerRequest,
+}
+
+/// Prints the token, after connecting the sandbox account if the demo user has none.
+pub(crate) async fn run(args: DevTokenArgs) -> Result<()> {
+    let dev = DevFile::read(&args.data)?
+        .with_context(|| format!("there is no development deployment in {}", args.data.display()))?;
+    let mut journey = Journey::new(&dev)?;
+    let tokens = journey.log_in().await?;
+    let me = journey.my_account_token(&tokens.refresh_token).await?;
+    let accounts = journey
+        .agent
+        .expect(
+            Method::GET,
+            &journey.url(&format!(
+                "me/v1/connected-accounts/accounts?connection={}",
+                dev.sandbox.connection
+            )),
+            Some(&me),
+            None,
+        )
+        .await?;
+    let connected = accounts
+        .get("accounts")
+        .and_then(Value::as_array)
+        .is_some_and(|accounts| !accounts.is_empty());
+    if !connected {
+        let login = dev.sandbox.accounts.first().context("dev.json: sandbox.accounts")?;
+        journey.connect(&me, login).await?;
+    }
+    println!(
+        "{}",
+        match args.kind {
+            Kind::AccessToken => tokens.access_token,
+            Kind::RefreshToken => tokens.refresh_token,
+            Kind::WorkerRequest => journey::worker_request(&dev)?,
+        }
+    );
+    Ok(())
+}

@@ -1,0 +1,68 @@
+//! `tokenvault serve`: the production start.
+
+use anyhow::{Context, Result};
+use tokio::net::TcpListener;
+use web::WebOptions;
+
+use crate::config::{Config, MasterKeySource};
+use crate::material;
+use crate::start::{self, Outbound};
+
+/// Opens everything that the configuration names, and only then listens.
+pub(crate) async fn run(config: Config) -> Result<()> {
+    let tls = match &config.tls {
+        Some(files) => Some(material::tls_config(&files.certificate, &files.private_key)?),
+        None => None,
+    };
+    let master_key = match &config.master_key {
+        MasterKeySource::File(path) => material::read_master_key(path)?,
+        MasterKeySource::Environment { name, value } => {
+            seal::LocalMasterKey::from_text(value.reveal())
+                .with_context(|| format!("the master key in the environment variable {name}"))?
+        }
+    };
+    if let Some(directory) = &config.settings.rescue_directory {
+        std::fs::create_dir_all(directory)
+            .with_context(|| format!("cannot make the rescue folder {}", directory.display()))?;
+    }
+    let extra_root_certificates_pem = match &config.ca_file {
+        Some(path) => vec![
+            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?,
+        ],
+        None => vec![],
+    };
+    let issuer = config.settings.issuer.clone();
+    let vault = start::open_vault(
+        config.settings,
+        &config.database_url,
+        config.pool_size,
+        master_key,
+        Outbound {
+            allowed_origins: config.allowed_origins,
+            allowed_networks: config.allowed_networks,
+            extra_root_certificates_pem,
+            deadline: config.provider_deadline,
+        },
+    )
+    .await?;
+
+    let mut listeners = Vec::with_capacity(config.listen.len());
+    for address in &config.listen {
+        listeners.push(
+            TcpListener::bind(address)
+                .await
+                .with_context(|| format!("cannot listen at {address}"))?,
+        );
+    }
+    tracing::info!(issuer = issuer.as_str(), addresses = ?config.listen, "serving");
+    let router = web::router(
+        vault,
+        WebOptions {
+            trusted_proxies: config.trusted_proxies,
+            ..WebOptions::default()
+        },
+    );
+    web::serve(listeners, tls, router, start::asked_to_stop()).await?;
+    tracing::info!("stopped");
+    Ok(())
+}

@@ -1,0 +1,100 @@
+//! Opening a vault: the same for `serve` and `dev`, from the master key to the recovered rescue journal.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use ipnet::IpNet;
+use provider::{OutboundPolicy, ProviderClient};
+use seal::{KeyEncryption, LocalMasterKey, SystemEntropy};
+use store::{Db, Options};
+use tracing_subscriber::EnvFilter;
+use vault::{Parts, Settings, SystemClock, Vault};
+
+/// What the outside world may be, as the configuration says.
+#[derive(Debug, Default)]
+pub(crate) struct Outbound {
+    pub(crate) allowed_origins: Vec<String>,
+    pub(crate) allowed_networks: Vec<IpNet>,
+    pub(crate) extra_root_certificates_pem: Vec<String>,
+    pub(crate) deadline: Duration,
+}
+
+/// Opens the database and the keys, and commits what an earlier process left behind.
+pub(crate) async fn open_vault(
+    settings: Settings,
+    database_url: &str,
+    pool_size: u32,
+    master_key: LocalMasterKey,
+    outbound: Outbound,
+) -> Result<Vault> {
+    let entropy = Arc::new(SystemEntropy);
+    seal::check_entropy(entropy.as_ref()).context("the system's source of randomness")?;
+    let db = Db::open(
+        database_url,
+        Options {
+            pool_size: usize::try_from(pool_size).unwrap_or(16),
+            ..Options::default()
+        },
+    )
+    .await
+    .context("opening the database")?;
+    let provider = ProviderClient::new(OutboundPolicy {
+        allowed_origins: outbound.allowed_origins,
+        allowed_networks: outbound.allowed_networks,
+        extra_root_certificates_pem: outbound.extra_root_certificates_pem,
+        deadline: outbound.deadline,
+        ..OutboundPolicy::default()
+    })
+    .context("the outbound settings")?;
+    let master_key: Arc<dyn KeyEncryption> = Arc::new(master_key);
+    let vault = Vault::open(Parts {
+        db,
+        master_key,
+        clock: Arc::new(SystemClock),
+        entropy,
+        provider,
+        settings,
+    })
+    .await?;
+    let recovered = vault
+        .recover_rescued()
+        .await
+        .map_err(|error| anyhow::anyhow!("{error:?}"))
+        .context("committing the rescue journal")?;
+    if recovered > 0 {
+        tracing::warn!(recovered, "token sets of an earlier process were committed from the rescue journal");
+    }
+    Ok(vault)
+}
+
+/// Log lines go to standard error, so that standard output stays for data.
+pub(crate) fn start_logging(level: &str, json: bool) -> Result<()> {
+    let filter = EnvFilter::try_new(level).with_context(|| format!("'{level}' is not a log level"))?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    if json {
+        builder.json().flatten_event(true).init();
+    } else {
+        builder.with_target(false).compact().init();
+    }
+    Ok(())
+}
+
+/// Ends when the process is asked to: SIGTERM or Ctrl-C.
+pub(crate) async fn asked_to_stop() {
+    let interrupt = tokio::signal::ctrl_c();
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = interrupt => {}
+                _ = terminate.recv() => {}
+            }
+            return;
+        }
+    }
+    let _ = interrupt.await;
+}

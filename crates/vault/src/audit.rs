@@ -1,0 +1,247 @@
+//! The audit log: who asked for what, and what came of it. One row a request, durable before the answer; never a token.
+
+use jiff::Timestamp;
+use serde_json::Value;
+use store::{Statement, params};
+
+use crate::{Caller, Error, Vault};
+
+/// What happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventKind {
+    /// A person or API disconnected an account.
+    AccountDisconnected,
+    /// An authorization request was answered.
+    Authorize,
+    /// A client authenticated, or failed to.
+    ClientAuthentication,
+    /// A client got a token of its own.
+    ClientCredentials,
+    /// A code was redeemed.
+    CodeRedemption,
+    /// An account was connected, or not.
+    ConnectCompleted,
+    /// A connect flow ended in the browser without a code.
+    ConnectRefused,
+    /// A connect flow was started.
+    ConnectStarted,
+    /// A person decided about a client's scopes.
+    Consent,
+    /// A subject token was exchanged for a provider's token.
+    Exchange,
+    /// Somebody logged in, or failed to.
+    Login,
+    /// A session was ended.
+    Logout,
+    /// The provider's tokens of an account were refreshed.
+    ProviderRefresh,
+    /// A request was pushed.
+    PushedRequest,
+    /// One of our refresh tokens was used.
+    RefreshGrant,
+    /// Somebody signed up.
+    SignUp,
+    /// A signing key was made, rotated or revoked.
+    SigningKey,
+    /// A token was revoked.
+    TokenRevocation,
+}
+
+impl EventKind {
+    /// The stable name in the log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AccountDisconnected => "account.disconnected",
+            Self::Authorize => "authorize",
+            Self::ClientAuthentication => "client.authentication",
+            Self::ClientCredentials => "grant.client_credentials",
+            Self::CodeRedemption => "grant.authorization_code",
+            Self::ConnectCompleted => "connect.completed",
+            Self::ConnectRefused => "connect.refused",
+            Self::ConnectStarted => "connect.started",
+            Self::Consent => "consent",
+            Self::Exchange => "exchange",
+            Self::Login => "login",
+            Self::Logout => "logout",
+            Self::ProviderRefresh => "provider.refresh",
+            Self::PushedRequest => "pushed_request",
+            Self::RefreshGrant => "grant.refresh_token",
+            Self::SignUp => "sign_up",
+            Self::SigningKey => "signing_key",
+            Self::TokenRevocation => "token.revocation",
+        }
+    }
+}
+
+/// How it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// We could not do it.
+    Failed,
+    /// We would not do it.
+    Refused,
+    /// Done.
+    Succeeded,
+}
+
+impl Outcome {
+    /// The stable name in the log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Refused => "refused",
+            Self::Succeeded => "succeeded",
+        }
+    }
+}
+
+/// One row to be written. What is not known stays empty.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// What happened.
+    pub event: EventKind,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The private reason of a refusal or fault.
+    pub reason: Option<&'static str>,
+    /// The client that asked.
+    pub client_id: Option<String>,
+    /// The user it concerns.
+    pub user_id: Option<String>,
+    /// The connection's name.
+    pub connection: Option<String>,
+    /// The connected account.
+    pub account_id: Option<String>,
+    /// The scopes given, joined with spaces.
+    pub scopes: Option<String>,
+    /// The worker's own words (1 to 256 characters).
+    pub audit_context: Option<String>,
+    /// Further facts as a JSON object. Never a token, secret or code.
+    pub details: Value,
+}
+
+impl Event {
+    /// A successful event with nothing else known yet.
+    pub fn succeeded(event: EventKind) -> Self {
+        Self {
+            event,
+            outcome: Outcome::Succeeded,
+            reason: None,
+            client_id: None,
+            user_id: None,
+            connection: None,
+            account_id: None,
+            scopes: None,
+            audit_context: None,
+            details: Value::Object(serde_json::Map::new()),
+        }
+    }
+
+    /// The event of a request that ended in `error`.
+    pub fn of_error(event: EventKind, error: &Error) -> Self {
+        let mut row = Self::succeeded(event);
+        row.end_in(error);
+        row
+    }
+
+    /// Turns what is known so far into the record of a request that ended in `error`.
+    pub fn end_in(&mut self, error: &Error) {
+        (self.outcome, self.reason) = match error {
+            Error::Refused(refusal) => (Outcome::Refused, Some(refusal.private_reason())),
+            Error::Fault(crate::Fault::Unavailable(_)) => (Outcome::Failed, Some("unavailable")),
+            Error::Fault(crate::Fault::Integrity(_)) => (Outcome::Failed, Some("integrity")),
+            Error::Fault(crate::Fault::Internal(_)) => (Outcome::Failed, Some("internal")),
+        };
+    }
+
+    /// Names the client.
+    #[must_use]
+    pub fn client(mut self, client_id: impl Into<String>) -> Self {
+        self.client_id = Some(client_id.into());
+        self
+    }
+
+    /// Names the user.
+    #[must_use]
+    pub fn user(mut self, user_id: impl Into<String>) -> Self {
+        self.user_id = Some(user_id.into());
+        self
+    }
+
+    /// Names the connection.
+    #[must_use]
+    pub fn connection(mut self, name: impl Into<String>) -> Self {
+        self.connection = Some(name.into());
+        self
+    }
+
+    /// Names the account.
+    #[must_use]
+    pub fn account(mut self, account_id: impl Into<String>) -> Self {
+        self.account_id = Some(account_id.into());
+        self
+    }
+
+    /// Names the scopes, joined with spaces.
+    #[must_use]
+    pub fn scopes(mut self, scopes: impl Into<String>) -> Self {
+        self.scopes = Some(scopes.into());
+        self
+    }
+
+    /// Adds a fact.
+    #[must_use]
+    pub fn detail(mut self, name: &str, value: impl Into<Value>) -> Self {
+        if let Value::Object(details) = &mut self.details {
+            details.insert(name.to_owned(), value.into());
+        }
+        self
+    }
+}
+
+impl Vault {
+    /// Writes one row and returns when it is durable.
+    pub async fn audit(&self, event: &Event, caller: &Caller) -> Result<(), Error> {
+        self.db
+            .append(self.audit_statement(event, caller, self.now()))
+            .await?;
+        Ok(())
+    }
+
+    /// The row as a statement, for the batch of the change that it records.
+    pub(crate) fn audit_statement(
+        &self,
+        event: &Event,
+        caller: &Caller,
+        now: Timestamp,
+    ) -> Statement {
+        // Ordered by time, unique by chance: the key of a page through the log.
+        let id = format!(
+            "{:016x}{}",
+            now.as_microsecond(),
+            seal::random_id(self.entropy.as_ref(), "_")
+        );
+        Statement::new(
+            "insert into audit (id, at, event, outcome, reason, client_id, user_id, connection, account_id,
+                                scopes, address, audit_context, request_id, details)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+            params![
+                id,
+                now,
+                event.event.as_str(),
+                event.outcome.as_str(),
+                event.reason,
+                event.client_id.as_deref(),
+                event.user_id.as_deref(),
+                event.connection.as_deref(),
+                event.account_id.as_deref(),
+                event.scopes.as_deref(),
+                caller.canonical_address().map(|address| address.to_string()),
+                event.audit_context.as_deref(),
+                caller.request_id.as_str(),
+                event.details.to_string(),
+            ],
+        )
+        .exactly(1)
+    }
+}

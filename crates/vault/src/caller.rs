@@ -1,0 +1,21 @@
+//! Who is at the other end of a request, as far as the network tells.
+
+use std::net::IpAddr;
+
+/// Where a request came from. It identifies nobody; it goes into the audit row and the throttles.
+#[derive(Debug, Clone, Default)]
+pub struct Caller {
+    /// The peer's address, or what a trusted proxy said it was.
+    pub address: Option<IpAddr>,
+    /// The `User-Agent` header, cut to 256 characters.
+    pub user_agent: Option<String>,
+    /// The id that the answer and the log line carry as `x-request-id`.
+    pub request_id: String,
+}
+
+impl Caller {
+    /// The address without the IPv6 mapping of IPv4, so that both spellings of one host are one.
+    pub fn canonical_address(&self) -> Option<IpAddr> {
+        self.address.map(|address| address.to_canonical())
+    }
+}

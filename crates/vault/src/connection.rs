@@ -1,0 +1,363 @@
+//! A connection: a configured external provider, with the client id and secret that it gave this deployment.
+
+use jiff::Timestamp;
+use provider::{ConnectionOptions, ConnectionSettings};
+use seal::{Purpose, RecordContext, SecretString};
+use serde::Serialize;
+use store::{Batch, Row, Statement, WriteError, params};
+
+use crate::{Error, Fault, Reason, Refusal, Vault};
+
+/// A connection as it stands in the database, its secret still sealed.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    /// `con_…`.
+    pub id: String,
+    /// The name that clients use; unique.
+    pub name: String,
+    /// The strategy: which provider profile describes it.
+    pub strategy: String,
+    /// What people read.
+    pub display_name: String,
+    /// Our client id at the provider.
+    pub client_id: String,
+    /// The scopes asked for when a connect request names none.
+    pub scopes: Vec<String>,
+    /// The last part of this connection's own callback URI.
+    pub callback_context: String,
+    /// Whether accounts may be connected and exchanged.
+    pub connected_accounts_active: bool,
+    client_secret: Option<Vec<u8>>,
+    options: String,
+    generation: u64,
+}
+
+/// What it takes to make a connection.
+#[derive(Debug)]
+pub struct NewConnection {
+    /// The name that clients use: 1 to 128 letters, digits, `-`, `_` and `.`.
+    pub name: String,
+    /// The strategy, for example `oidc` or `oauth2`.
+    pub strategy: String,
+    /// What people read; the name where empty.
+    pub display_name: String,
+    /// Our client id at the provider.
+    pub client_id: String,
+    /// Our client secret at the provider, where it gave one.
+    pub client_secret: Option<SecretString>,
+    /// The strategy's options.
+    pub options: ConnectionOptions,
+    /// The scopes asked for when a connect request names none.
+    pub scopes: Vec<String>,
+}
+
+/// A connection as the My Account API shows it (contract 2.9).
+#[derive(Debug, Serialize, PartialEq, Eq)]
+pub struct ConnectionView {
+    /// The name to connect with.
+    pub name: String,
+    /// The strategy.
+    pub strategy: String,
+    /// The scopes asked for by default.
+    pub scopes: Vec<String>,
+    /// What people read.
+    pub display_name: String,
+}
+
+impl Connection {
+    /// The callback URI to register at the provider. One per connection: an answer for one can not be
+    /// delivered to another (threats R-31).
+    pub fn callback_uri(&self, vault: &Vault) -> String {
+        vault
+            .settings
+            .issuer
+            .url(&format!("connect/callback/{}", self.callback_context))
+    }
+
+    /// Opens the secret and joins it with the options, for one call to the provider.
+    pub(crate) fn provider_settings(&self, vault: &Vault) -> Result<ConnectionSettings, Error> {
+        let client_secret = match &self.client_secret {
+            None => None,
+            Some(sealed) => Some(open_text(vault, &self.secret_context(), sealed)?),
+        };
+        Ok(ConnectionSettings {
+            strategy: self.strategy.clone(),
+            client_id: self.client_id.clone(),
+            client_secret,
+            options: serde_json::from_str(&self.options)?,
+        })
+    }
+
+    fn secret_context(&self) -> RecordContext<'_> {
+        secret_context(&self.id, self.generation)
+    }
+
+    pub(crate) fn view(&self) -> ConnectionView {
+        ConnectionView {
+            name: self.name.clone(),
+            strategy: self.strategy.clone(),
+            scopes: self.scopes.clone(),
+            display_name: self.display_name.clone(),
+        }
+    }
+}
+
+/// What one client may do at one connection, as one row says it.
+#[derive(Debug, Clone)]
+pub(crate) struct ConnectionForClient {
+    pub(crate) connection: Connection,
+    pub(crate) enabled_for_client: bool,
+}
+
+impl ConnectionForClient {
+    /// The connection, where the client may exchange and connect at it.
+    pub(crate) fn usable(self) -> Result<Connection, Reason> {
+        if self.enabled_for_client && self.connection.connected_accounts_active {
+            Ok(self.connection)
+        } else {
+            Err(Reason::ConnectionNotAllowed)
+        }
+    }
+}
+
+impl Vault {
+    /// Makes a connection.
+    ///
+    /// # Errors
+    /// [`Reason::InvalidBody`] for a bad or taken name, an unknown strategy or options that do not fit it.
+    pub async fn create_connection(&self, new: NewConnection) -> Result<Connection, Error> {
+        let name_fits = (1..=128).contains(&new.name.len())
+            && new
+                .name
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
+        if !name_fits {
+            return Err(Refusal::new(Reason::InvalidBody)
+                .describe("name: 1 to 128 letters, digits, hyphens, underscores and dots.")
+                .into());
+        }
+        let now = self.now();
+        let id = seal::random_id(self.entropy.as_ref(), "con_");
+        let settings = ConnectionSettings {
+            strategy: new.strategy,
+            client_id: new.client_id,
+            client_secret: new.client_secret,
+            options: new.options,
+        };
+        settings.check().map_err(|error| {
+            Refusal::new(Reason::InvalidBody).describe(printable(&error.to_string()))
+        })?;
+        let generation = 1;
+        let client_secret = match &settings.client_secret {
+            None => None,
+            Some(secret) => Some(self.ring.seal(
+                self.entropy.as_ref(),
+                Purpose::Record,
+                &secret_context(&id, generation),
+                secret.reveal().as_bytes(),
+            )?),
+        };
+        let connection = Connection {
+            name: new.name.clone(),
+            strategy: settings.strategy,
+            display_name: if new.display_name.is_empty() {
+                new.name
+            } else {
+                new.display_name
+            },
+            client_id: settings.client_id,
+            scopes: new.scopes,
+            callback_context: seal::random_id(self.entropy.as_ref(), ""),
+            connected_accounts_active: true,
+            client_secret,
+            options: serde_json::to_string(&settings.options)?,
+            generation,
+            id,
+        };
+        match self.db.write(Batch::new().with(insert(&connection, now)?)).await {
+            Ok(_) => Ok(connection),
+            Err(WriteError::UniqueViolation { .. }) => Err(Refusal::new(Reason::InvalidBody)
+                .describe("name: there is a connection of that name already.")
+                .into()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Lets a client use a connection. Enabling it twice changes nothing.
+    pub async fn enable_connection(&self, connection_id: &str, client_id: &str) -> Result<(), Error> {
+        self.db
+            .write(Batch::new().with(Statement::new(
+                "insert into connection_clients (connection_id, client_id)
+                 values ($1, $2)
+                 on conflict do nothing",
+                params![connection_id, client_id],
+            )))
+            .await?;
+        Ok(())
+    }
+
+    /// Takes a connection away from a client; its next exchange there is refused.
+    pub async fn disable_connection(&self, connection_id: &str, client_id: &str) -> Result<(), Error> {
+        self.db
+            .write(Batch::new().with(Statement::new(
+                "delete from connection_clients where connection_id = $1 and client_id = $2",
+                params![connection_id, client_id],
+            )))
+            .await?;
+        Ok(())
+    }
+
+    /// The connection of a name.
+    pub async fn find_connection(&self, name: &str) -> Result<Option<Connection>, Error> {
+        let row = self.db.read_one(BY_NAME, params![name]).await?;
+        row.as_ref().map(from_row).transpose()
+    }
+}
+
+/// Opens a sealed text.
+pub(crate) fn open_text(
+    vault: &Vault,
+    context: &RecordContext<'_>,
+    sealed: &[u8],
+) -> Result<SecretString, Error> {
+    let opened = vault.ring.open(Purpose::Record, context, sealed)?;
+    let text = std::str::from_utf8(opened.reveal())
+        .map_err(|_| Fault::Internal("a sealed text is not UTF-8".to_owned()))?;
+    Ok(SecretString::new(text.to_owned()))
+}
+
+fn secret_context(id: &str, generation: u64) -> RecordContext<'_> {
+    RecordContext {
+        table: "connections",
+        row_id: id,
+        field: "client_secret",
+        generation,
+    }
+}
+
+/// RFC 6749 §5.2 limits the characters of a description.
+fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| match c {
+            '"' => '\'',
+            '\\' => '/',
+            ' '..='~' => c,
+            _ => '?',
+        })
+        .collect()
+}
+
+// The columns of `connections`, in the order that `from_row_at` reads them.
+macro_rules! connection_columns {
+    () => {
+        "c.id, c.name, c.strategy, c.display_name, c.client_id, c.client_secret, c.options, c.scopes,
+         c.callback_context, c.connected_accounts_active, c.generation"
+    };
+}
+
+const BY_NAME: &str = concat!(
+    "select ",
+    connection_columns!(),
+    " from connections c where c.name = $1"
+);
+
+/// Reads the connection of an id.
+pub(crate) fn by_id_statement(id: &str) -> Statement {
+    Statement::new(
+        concat!(
+            "select ",
+            connection_columns!(),
+            " from connections c where c.id = $1"
+        ),
+        params![id],
+    )
+}
+
+/// Reads the connection of a name and whether `client_id` may use it.
+pub(crate) fn for_client_statement(name: &str, client_id: &str) -> Statement {
+    Statement::new(
+        concat!(
+            "select ",
+            connection_columns!(),
+            ", exists (select 1 from connection_clients e where e.connection_id = c.id and e.client_id = $2)
+             from connections c where c.name = $1"
+        ),
+        params![name, client_id],
+    )
+}
+
+/// Reads the connection of an id and whether `client_id` may use it.
+pub(crate) fn for_client_statement_by_id(id: &str, client_id: &str) -> Statement {
+    Statement::new(
+        concat!(
+            "select ",
+            connection_columns!(),
+            ", exists (select 1 from connection_clients e where e.connection_id = c.id and e.client_id = $2)
+             from connections c where c.id = $1"
+        ),
+        params![id, client_id],
+    )
+}
+
+/// Reads the connections that `client_id` may use, by name from `after` on.
+pub(crate) fn list_for_client_statement(client_id: &str, after: &str, take: u32) -> Statement {
+    Statement::new(
+        concat!(
+            "select ",
+            connection_columns!(),
+            " from connections c
+               join connection_clients e on e.connection_id = c.id and e.client_id = $1
+              where c.connected_accounts_active = 1 and c.name > $2
+              order by c.name
+              limit $3"
+        ),
+        params![client_id, after, i64::from(take)],
+    )
+}
+
+pub(crate) fn for_client_from_row(row: &Row) -> Result<ConnectionForClient, Error> {
+    Ok(ConnectionForClient {
+        connection: from_row(row)?,
+        enabled_for_client: row.bool(11)?,
+    })
+}
+
+pub(crate) fn from_row(row: &Row) -> Result<Connection, Error> {
+    let generation = u64::try_from(row.int(10)?).map_err(|_| Fault::Internal("connections.generation".to_owned()))?;
+    Ok(Connection {
+        id: row.text(0)?.to_owned(),
+        name: row.text(1)?.to_owned(),
+        strategy: row.text(2)?.to_owned(),
+        display_name: row.text(3)?.to_owned(),
+        client_id: row.text(4)?.to_owned(),
+        client_secret: row.opt_blob(5)?.map(<[u8]>::to_vec),
+        options: row.text(6)?.to_owned(),
+        scopes: serde_json::from_str(row.text(7)?)?,
+        callback_context: row.text(8)?.to_owned(),
+        connected_accounts_active: row.bool(9)?,
+        generation,
+    })
+}
+
+fn insert(connection: &Connection, now: Timestamp) -> Result<Statement, Error> {
+    Ok(Statement::new(
+        "insert into connections (id, name, strategy, display_name, client_id, client_secret, options, scopes,
+                                  callback_context, connected_accounts_active, generation, created_at, updated_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12)",
+        params![
+            connection.id.as_str(),
+            connection.name.as_str(),
+            connection.strategy.as_str(),
+            connection.display_name.as_str(),
+            connection.client_id.as_str(),
+            connection.client_secret.clone(),
+            connection.options.as_str(),
+            serde_json::to_string(&connection.scopes)?,
+            connection.callback_context.as_str(),
+            connection.connected_accounts_active,
+            i64::try_from(connection.generation).unwrap_or(i64::MAX),
+            now,
+        ],
+    )
+    .exactly(1))
+}

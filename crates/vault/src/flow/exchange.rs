@@ -1,0 +1,456 @@
+//! The exchange: a subject token that this vault trusts in, the provider's access token out. Three kinds, one pipeline.
+//!
+//! 1. The client may use the grant at all: confidential, first-party, grant type enabled. (Body and client
+//!    authentication are behind us.)
+//! 2. What needs no database is checked of the subject token: its format, or its signature, issuer and times.
+//! 3. One round trip reads the subject's state, the connection as this client may see it, and the user's accounts.
+//! 4. The subject token is live, bound to this client or its API, and its user too.
+//! 5. The connection is enabled for the client; a worker's own lists cover connection, scopes and address.
+//! 6. The account is picked: by `login_hint`, else the most recently connected.
+//! 7. A token with life beyond the margin is taken; one close to its end is taken and refreshed behind; one past it is
+//!    refreshed first, and the row is read again.
+//! 8. The audit row is durable before the answer.
+//!
+//! RFC 8693; codes and statuses of the Auth0 spelling as in the wire contract (2.1), of the RFC spelling as in RFC 8693
+//! §2.2.2.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use oauth::grant;
+use oauth::token_request::{Dialect, SubjectTokenType, VaultExchange};
+use oauth::token_response::TokenResponse;
+use store::{Row, Statement};
+
+use crate::access_token;
+use crate::account::{self, Account};
+use crate::client::{AuthenticatedClient, Client};
+use crate::connection::{self, Connection};
+use crate::flow::refresh::{Wanted, may_serve};
+use crate::flow::worker::WorkerRequest;
+use crate::refresh_token;
+use crate::token_set::{Freshness, TokenSet};
+use crate::{Caller, Error, Event, EventKind, Fault, Reason, Refusal, Vault};
+
+/// The longest `expires_in` that is answered, and the one for a token without an end: a client that caches by it asks
+/// again within the hour and so learns of a disconnect.
+const LONGEST_ANSWER: u64 = 3600;
+
+/// How often a refreshed row that is stale again is refreshed once more, before the provider's lifetimes are believed.
+const REFRESH_ROUNDS: u32 = 2;
+
+/// A subject token after step 2, with the statements that step 3 has to run for it.
+enum Subject {
+    AccessToken(access_token::VerifiedAccessToken),
+    RefreshToken(seal::PresentedToken),
+    Worker(Box<WorkerRequest>),
+}
+
+/// Who the exchange is for, after step 4.
+struct Principal {
+    user_id: String,
+    /// A worker's scopes may not go beyond these.
+    allowed_scopes: Option<BTreeSet<String>>,
+}
+
+impl Vault {
+    /// Runs the pipeline and leaves exactly one audit row, whatever happens.
+    pub async fn exchange(
+        &self,
+        client: &AuthenticatedClient,
+        request: &VaultExchange,
+        caller: &Caller,
+    ) -> Result<TokenResponse, Error> {
+        let mut event = Event::succeeded(EventKind::Exchange)
+            .client(&*client.client.client_id)
+            .connection(&*request.connection)
+            .detail("subject_token_type", request.subject_token_type.as_str())
+            .detail("is_privileged_worker", request.subject_token_type == SubjectTokenType::WorkerJwt);
+        match self.run_exchange(client, request, &mut event, caller).await {
+            Ok(answer) => Ok(answer),
+            Err(error) => {
+                event.end_in(&error);
+                self.audit(&event, caller).await?;
+                Err(in_dialect(error, request.dialect))
+            }
+        }
+    }
+
+    async fn run_exchange(
+        &self,
+        client: &AuthenticatedClient,
+        request: &VaultExchange,
+        event: &mut Event,
+        caller: &Caller,
+    ) -> Result<TokenResponse, Error> {
+        let client = &client.client;
+        // Step 1.
+        if !may_exchange(client) {
+            return Err(Reason::GrantNotAllowed.into());
+        }
+        // Step 2.
+        let subject = self.read_subject(client, request)?;
+        // Step 3.
+        let (liveness, accounts) = match &subject {
+            Subject::AccessToken(token) => (
+                access_token::liveness_statement(token),
+                account::of_user_statement(token.unverified_user_id(), &request.connection),
+            ),
+            Subject::RefreshToken(token) => (
+                refresh_token::lookup_statement(&token.id),
+                account::of_refresh_token_statement(&token.id, &request.connection),
+            ),
+            Subject::Worker(worker) => (
+                worker.lookup_statement(client),
+                account::of_user_statement(worker.unverified_user_id(), &request.connection),
+            ),
+        };
+        let found = self
+            .load(vec![
+                liveness,
+                connection::for_client_statement(&request.connection, &client.client_id),
+                accounts,
+            ])
+            .await?;
+        // Step 4.
+        let principal = self
+            .check_subject(client, request, subject, &found.subject, event, caller)
+            .await?;
+        event.user_id = Some(principal.user_id.clone());
+        // Step 5.
+        let connection = match &found.connection {
+            Some(row) => connection::for_client_from_row(row)?.usable()?,
+            None => return Err(Reason::AccountNotConnected.into()),
+        };
+        // Step 6.
+        let mut accounts = Vec::with_capacity(found.accounts.len());
+        for row in &found.accounts {
+            let account = account::from_row(row)?;
+            // The statement asked by what the subject token says of itself; only its own user's rows count.
+            if account.user_id == principal.user_id {
+                accounts.push(account);
+            }
+        }
+        let account = account::select(accounts, request.login_hint.as_deref())?;
+        event.account_id = Some(account.id.clone());
+        check_scopes(&account, request, principal.allowed_scopes.as_ref())?;
+        // Steps 7 and 8.
+        let (account, tokens) = self.fresh_tokens(account, request.min_ttl, caller).await?;
+        self.answer(&connection, &account, &tokens, request, event, caller)
+            .await
+    }
+
+    fn read_subject(&self, client: &Client, request: &VaultExchange) -> Result<Subject, Error> {
+        let text = request.subject_token.reveal();
+        match request.subject_token_type {
+            SubjectTokenType::RefreshToken => seal::present(seal::TokenKind::RefreshToken, text)
+                .map(Subject::RefreshToken)
+                .ok_or_else(|| Reason::SubjectRefreshTokenInvalid.into()),
+            SubjectTokenType::AccessToken => {
+                let token = self
+                    .verify_access_token(text, self.now())
+                    .map_err(|_| Reason::SubjectAccessTokenInvalid)?;
+                // Threats EX-05: the token has to be meant for the API that this client is.
+                let linked = client
+                    .resource_server_identifier
+                    .as_deref()
+                    .is_some_and(|identifier| token.has_audience(identifier));
+                if linked {
+                    Ok(Subject::AccessToken(token))
+                } else {
+                    Err(Reason::AudienceNotLinked.into())
+                }
+            }
+            SubjectTokenType::WorkerJwt => Ok(Subject::Worker(Box::new(WorkerRequest::parse(text)?))),
+        }
+    }
+
+    async fn load(&self, statements: Vec<Statement>) -> Result<Found, Error> {
+        let mut rows = self.db.read_all(statements).await?.into_iter();
+        Ok(Found {
+            subject: rows.next().unwrap_or_default(),
+            connection: rows.next().unwrap_or_default().into_iter().next(),
+            accounts: rows.next().unwrap_or_default(),
+        })
+    }
+
+    async fn check_subject(
+        &self,
+        client: &Client,
+        request: &VaultExchange,
+        subject: Subject,
+        rows: &[Row],
+        event: &mut Event,
+        caller: &Caller,
+    ) -> Result<Principal, Error> {
+        let now = self.now();
+        match subject {
+            Subject::RefreshToken(presented) => {
+                let stored = rows
+                    .first()
+                    .map(refresh_token::from_row)
+                    .transpose()?
+                    .ok_or(Reason::SubjectRefreshTokenInvalid)?;
+                let live = stored
+                    .check(&presented, &client.client_id, now, &self.ring)
+                    .map_err(|_| Reason::SubjectRefreshTokenInvalid)?;
+                Ok(Principal {
+                    user_id: live.user_id,
+                    allowed_scopes: None,
+                })
+            }
+            Subject::AccessToken(token) => {
+                let row = rows.first().ok_or(Reason::SubjectAccessTokenInvalid)?;
+                let token = token
+                    .check_live(row)?
+                    .map_err(|_| Reason::SubjectAccessTokenInvalid)?;
+                Ok(Principal {
+                    user_id: token.user_id.ok_or(Reason::SubjectAccessTokenInvalid)?,
+                    allowed_scopes: None,
+                })
+            }
+            Subject::Worker(worker) => {
+                let verified = self.verify_worker(client, *worker, rows, now)?;
+                event.audit_context = Some(verified.audit_context.clone());
+                event.user_id = Some(verified.user_id.clone());
+                let allowed_scopes =
+                    crate::flow::worker::check_access(client, &request.connection, request.scope.as_ref(), caller)?;
+                self.use_once(client, &verified).await?;
+                Ok(Principal {
+                    user_id: verified.user_id,
+                    allowed_scopes: Some(allowed_scopes),
+                })
+            }
+        }
+    }
+
+    /// Step 7.
+    async fn fresh_tokens(
+        &self,
+        mut account: Account,
+        min_ttl: Option<u64>,
+        caller: &Caller,
+    ) -> Result<(Account, TokenSet), Error> {
+        let min_ttl = min_ttl.map(Duration::from_secs);
+        for round in 0..=REFRESH_ROUNDS {
+            if let Some(reason) = account.status.refusal() {
+                return Err(reason.into());
+            }
+            let tokens = TokenSet::open(self, &account.id, account.generation, &account.token_set)?;
+            let wanted = Wanted {
+                generation: account.generation,
+            };
+            // After a refresh the provider has given what it gives: a short life is no reason to ask again and again.
+            let min_ttl = min_ttl.filter(|_| round == 0);
+            match tokens.freshness(self.now(), self.margins(), min_ttl) {
+                Freshness::Fresh => return Ok((account, tokens)),
+                Freshness::Ageing => {
+                    if round == 0 && tokens.refresh_token.is_some() {
+                        self.refresh_behind(&account.id, wanted, caller);
+                    }
+                    return Ok((account, tokens));
+                }
+                Freshness::Stale if round == REFRESH_ROUNDS && tokens.is_alive(self.now()) => {
+                    return Ok((account, tokens));
+                }
+                Freshness::Stale => {
+                    let refreshed = self.refresh_account(&account.id, wanted, caller).await;
+                    if let Err(error) = refreshed {
+                        return self.serve_what_is_left(account, tokens, error);
+                    }
+                }
+            }
+            account = self
+                .db
+                .read_all(vec![account::by_id_statement(&account.id)])
+                .await?
+                .into_iter()
+                .flatten()
+                .next()
+                .map(|row| account::from_row(&row))
+                .transpose()?
+                .ok_or(Reason::AccountNotConnected)?;
+        }
+        Err(Fault::Internal("the provider's tokens are stale as soon as they are issued".to_owned()).into())
+    }
+
+    /// A refresh that failed indefinitely does not take away a token that still lives.
+    fn serve_what_is_left(
+        &self,
+        account: Account,
+        tokens: TokenSet,
+        error: Error,
+    ) -> Result<(Account, TokenSet), Error> {
+        let definite = matches!(&error, Error::Refused(refusal) if matches!(
+            refusal.reason(),
+            Reason::AccountNeedsReauthorization | Reason::AccountOutcomeUnknown | Reason::AccountNotConnected
+        ));
+        let left = tokens.freshness(self.now(), self.margins(), None);
+        if !definite && (may_serve(left) || tokens.is_alive(self.now())) {
+            Ok((account, tokens))
+        } else {
+            Err(error)
+        }
+    }
+
+    /// Step 8.
+    async fn answer(
+        &self,
+        connection: &Connection,
+        account: &Account,
+        tokens: &TokenSet,
+        request: &VaultExchange,
+        event: &mut Event,
+        caller: &Caller,
+    ) -> Result<TokenResponse, Error> {
+        let scope = account.scopes.join(" ");
+        let expires_in = tokens
+            .seconds_left(self.now())
+            .unwrap_or(LONGEST_ANSWER);
+        event.connection = Some(connection.name.clone());
+        event.scopes = Some(scope.clone());
+        let event = event
+            .clone()
+            .detail("expires_in", expires_in)
+            .detail("generation", account.generation)
+            .detail(
+                "token_thumbprint",
+                seal::sha256_hex(tokens.access_token.reveal().as_bytes()),
+            );
+        self.audit(&event, caller).await?;
+        Ok(TokenResponse {
+            access_token: tokens.access_token.reveal().to_owned(),
+            token_type: "Bearer".to_owned(),
+            expires_in,
+            scope,
+            issued_token_type: Some(request.requested_token_type.as_str().to_owned()),
+            id_token: None,
+            refresh_token: None,
+        })
+    }
+}
+
+struct Found {
+    subject: Vec<Row>,
+    connection: Option<Row>,
+    accounts: Vec<Row>,
+}
+
+/// Contract 1.17: first-party, confidential, the grant enabled. The RFC 8693 spelling is the same grant.
+fn may_exchange(client: &Client) -> bool {
+    client.is_first_party
+        && client.is_confidential()
+        && (client.may_use_grant(grant::TOKEN_VAULT) || client.may_use_grant(grant::TOKEN_EXCHANGE))
+}
+
+/// What is asked for has to be there, and a narrower token is never answered with a wider one.
+///
+/// On Auth0's refresh and access token exchange `scope` has no effect beyond that (contract 2.1): what is granted is
+/// answered in full. The RFC spelling and workers are refused, because we cannot yet ask a provider for less.
+fn check_scopes(
+    account: &Account,
+    request: &VaultExchange,
+    allowed: Option<&BTreeSet<String>>,
+) -> Result<(), Error> {
+    let granted: BTreeSet<&str> = account.scopes.iter().map(String::as_str).collect();
+    if let Some(asked) = &request.scope {
+        if !asked.iter().all(|scope| granted.contains(scope)) {
+            return Err(Reason::ScopeNotAvailable.into());
+        }
+        let narrower = asked.iter().count() < granted.len();
+        let strict = request.dialect == Dialect::Rfc8693 || allowed.is_some();
+        if narrower && strict {
+            return Err(Reason::ScopeNotAvailable.into());
+        }
+    }
+    if let Some(allowed) = allowed {
+        // These name the protocol, not a right at the provider.
+        let beyond = granted
+            .iter()
+            .any(|scope| !matches!(*scope, "openid" | "offline_access") && !allowed.contains(*scope));
+        if beyond {
+            return Err(Reason::PrivilegedAccessNotGranted.into());
+        }
+    }
+    Ok(())
+}
+
+/// The RFC 8693 spelling of the same refusals: a bad subject token is `invalid_request`, a client that may not is
+/// `unauthorized_client`, a target that is not there is `invalid_target` (RFC 8693 §2.2.2), all with status 400.
+fn in_dialect(error: Error, dialect: Dialect) -> Error {
+    let refusal = match (error, dialect) {
+        (Error::Refused(refusal), Dialect::Rfc8693) => *refusal,
+        (error, _) => return error,
+    };
+    let code = match refusal.reason() {
+        Reason::SubjectAccessTokenInvalid
+        | Reason::SubjectRefreshTokenInvalid
+        | Reason::WorkerRequestInvalid
+        | Reason::AudienceNotLinked => "invalid_request",
+        Reason::AddressNotAllowed
+        | Reason::ConnectionNotAllowed
+        | Reason::GrantNotAllowed
+        | Reason::PrivilegedAccessNotGranted => "unauthorized_client",
+        Reason::AccountNeedsReauthorization
+        | Reason::AccountNotConnected
+        | Reason::AccountNotMatched
+        | Reason::AccountOutcomeUnknown => "invalid_target",
+        _ => return refusal.into(),
+    };
+    // One body for everything about accounts (threats EX-14), except that the owner must learn that it has to act.
+    let refusal = match refusal.reason() {
+        Reason::AccountNotMatched => Refusal::new(Reason::AccountNotConnected),
+        _ => refusal,
+    };
+    refusal.answered_as(400, code).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ex_14_the_rfc_spelling_has_one_answer_for_every_missing_account() {
+        let answer = |reason: Reason| match in_dialect(reason.into(), Dialect::Rfc8693) {
+            Error::Refused(refusal) => (
+                refusal.status(),
+                refusal.code(),
+                refusal.description().to_owned(),
+            ),
+            Error::Fault(fault) => panic!("{fault}"),
+        };
+        assert_eq!(
+            answer(Reason::AccountNotMatched),
+            answer(Reason::AccountNotConnected)
+        );
+        assert_eq!(answer(Reason::AccountNotConnected).0, 400);
+        assert_eq!(answer(Reason::AccountNotConnected).1, "invalid_target");
+    }
+
+    #[test]
+    fn the_auth0_spelling_keeps_the_contracts_codes() {
+        for (reason, status, code) in [
+            (
+                Reason::AccountNotConnected,
+                401,
+                "federated_connection_refresh_token_not_found",
+            ),
+            (Reason::AccountNotMatched, 401, "user_not_found"),
+            (
+                Reason::AccountNeedsReauthorization,
+                401,
+                "federated_connection_refresh_token_flow_failed",
+            ),
+            (Reason::SubjectRefreshTokenInvalid, 403, "invalid_grant"),
+            (Reason::GrantNotAllowed, 403, "unauthorized_client"),
+            (Reason::ConnectionNotAllowed, 403, "access_denied"),
+        ] {
+            match in_dialect(reason.into(), Dialect::Auth0) {
+                Error::Refused(refusal) => {
+                    assert_eq!((refusal.status(), refusal.code()), (status, code), "{reason:?}");
+                }
+                Error::Fault(fault) => panic!("{fault}"),
+            }
+        }
+    }
+}
