@@ -197,11 +197,13 @@ impl Config {
             .collect();
         let (mut table, place) = match file {
             Some(path) => {
-                let text = std::fs::read_to_string(path)
-                    .with_context(|| format!("cannot read the configuration file {}", path.display()))?;
+                let text = std::fs::read_to_string(path).with_context(|| {
+                    format!("cannot read the configuration file {}", path.display())
+                })?;
                 // Parsed as its types first: only this error knows the line.
-                toml::from_str::<File>(&text)
-                    .map_err(|error| anyhow!("{}: {}", path.display(), error.to_string().trim_end()))?;
+                toml::from_str::<File>(&text).map_err(|error| {
+                    anyhow!("{}: {}", path.display(), error.to_string().trim_end())
+                })?;
                 (text.parse::<Table>()?, path.display().to_string())
             }
             None => (Table::new(), "the environment".to_owned()),
@@ -295,7 +297,8 @@ impl File {
             let variable = format!("{PREFIX}{}", setting.replace('.', "_").to_ascii_uppercase());
             anyhow!("{place}: the setting '{setting}' is missing (or set {variable})")
         };
-        let wrong = |setting: &str, why: &dyn std::fmt::Display| anyhow!("{place}: '{setting}': {why}");
+        let wrong =
+            |setting: &str, why: &dyn std::fmt::Display| anyhow!("{place}: '{setting}': {why}");
 
         let issuer = self.issuer.ok_or_else(|| missing("issuer"))?;
         let issuer = Issuer::parse(&issuer).map_err(|error| wrong("issuer", &error))?;
@@ -394,9 +397,7 @@ impl File {
         }
 
         if let Some(name) = self.tokens.access_token_alg {
-            settings.access_token_alg = name
-                .parse::<Algorithm>()
-                .ok()
+            settings.access_token_alg = Algorithm::from_str(&name)
                 .filter(|alg| matches!(alg, Algorithm::Rs256 | Algorithm::Es256 | Algorithm::EdDsa))
                 .ok_or_else(|| wrong("tokens.access_token_alg", &"RS256, ES256 or EdDSA"))?;
         }
@@ -493,18 +494,66 @@ mod tests {
     #[test]
     fn a_wrong_setting_is_named_with_its_place() {
         for (change, environment, expected) in [
-            (GOOD.replace("issuer", "isuer"), vec![], "unknown field `isuer`"),
-            (GOOD.replace("[master_key]", "[master]"), vec![], "unknown field `master`"),
-            (GOOD.replace("https://vault", "http://vault"), vec![], "'issuer': 'http://vault.example/' is not an issuer"),
-            (GOOD.replace("sqlite:", "mysql:"), vec![], "'database.url': it has to begin with"),
-            (GOOD.replace("file =", "#"), vec![], "'master_key.file' is missing (or set TOKENVAULT_MASTER_KEY_FILE)"),
-            (GOOD.replace("behind_proxy = true", "behind_proxy = 1"), vec![], "invalid type: integer `1`, expected a boolean"),
-            (GOOD.replace("behind_proxy = true", ""), vec![], "listen.certificate_file"),
-            (GOOD.to_owned(), vec![("TOKENVAULT_LOGIN_SIGNUP", "true")], "TOKENVAULT_LOGIN_SIGNUP is not a setting"),
-            (GOOD.to_owned(), vec![("TOKENVAULT_DATABASE_POOL_SIZE", "many")], "TOKENVAULT_DATABASE_POOL_SIZE"),
-            (GOOD.to_owned(), vec![("TOKENVAULT_TOKENS_ACCESS_TOKEN_ALG", "HS256")], "RS256, ES256 or EdDSA"),
-            (GOOD.to_owned(), vec![("TOKENVAULT_REFRESH_LEASE_SECONDS", "20")], "more than twice"),
-            (GOOD.replace("file = \"master.key\"", "environment = \"TV_NO_SUCH\""), vec![], "TV_NO_SUCH is not set"),
+            (
+                GOOD.replace("issuer", "isuer"),
+                vec![],
+                "unknown field `isuer`",
+            ),
+            (
+                GOOD.replace("[master_key]", "[master]"),
+                vec![],
+                "unknown field `master`",
+            ),
+            (
+                GOOD.replace("https://vault", "http://vault"),
+                vec![],
+                "'issuer': 'http://vault.example/' is not an issuer",
+            ),
+            (
+                GOOD.replace("sqlite:", "mysql:"),
+                vec![],
+                "'database.url': it has to begin with",
+            ),
+            (
+                GOOD.replace("file =", "#"),
+                vec![],
+                "'master_key.file' is missing (or set TOKENVAULT_MASTER_KEY_FILE)",
+            ),
+            (
+                GOOD.replace("behind_proxy = true", "behind_proxy = 1"),
+                vec![],
+                "invalid type: integer `1`, expected a boolean",
+            ),
+            (
+                GOOD.replace("behind_proxy = true", ""),
+                vec![],
+                "listen.certificate_file",
+            ),
+            (
+                GOOD.to_owned(),
+                vec![("TOKENVAULT_LOGIN_SIGNUP", "true")],
+                "TOKENVAULT_LOGIN_SIGNUP is not a setting",
+            ),
+            (
+                GOOD.to_owned(),
+                vec![("TOKENVAULT_DATABASE_POOL_SIZE", "many")],
+                "TOKENVAULT_DATABASE_POOL_SIZE",
+            ),
+            (
+                GOOD.to_owned(),
+                vec![("TOKENVAULT_TOKENS_ACCESS_TOKEN_ALG", "HS256")],
+                "RS256, ES256 or EdDSA",
+            ),
+            (
+                GOOD.to_owned(),
+                vec![("TOKENVAULT_REFRESH_LEASE_SECONDS", "20")],
+                "more than twice",
+            ),
+            (
+                GOOD.replace("file = \"master.key\"", "environment = \"TV_NO_SUCH\""),
+                vec![],
+                "TV_NO_SUCH is not set",
+            ),
         ] {
             let error = load(&change, &environment).unwrap_err();
             assert!(error.contains(expected), "{error}\n  lacks: {expected}");

@@ -26,7 +26,10 @@ pub(crate) async fn run() -> Result<()> {
     let running = teller
         .tell("start a vault and a sandbox provider", dev::start(&args))
         .await?;
-    println!("   {} and {}", running.dev.issuer, running.dev.sandbox.base_url);
+    println!(
+        "   {} and {}",
+        running.dev.issuer, running.dev.sandbox.base_url
+    );
     let outcome = main_job(&mut teller, &running.dev).await;
     running.stop().await?;
     outcome?;
@@ -74,11 +77,14 @@ async fn main_job(teller: &mut Teller, dev: &crate::dev_file::DevFile) -> Result
         .await?;
 
     let started = teller
-        .tell("ask for a connection: the application gets a ticket for the browser", async {
-            let started = journey.start_connect(&me).await?;
-            response(StatusCode::CREATED, &started);
-            Ok(started)
-        })
+        .tell(
+            "ask for a connection: the application gets a ticket for the browser",
+            async {
+                let started = journey.start_connect(&me).await?;
+                response(StatusCode::CREATED, &started);
+                Ok(started)
+            },
+        )
         .await?;
     let connect_code = teller
         .tell(
@@ -88,11 +94,14 @@ async fn main_job(teller: &mut Teller, dev: &crate::dev_file::DevFile) -> Result
         .await?;
     show("connect_code", &connect_code);
     teller
-        .tell("complete: only now the provider's code is redeemed", async {
-            let account = journey.complete(&me, &started, &connect_code).await?;
-            response(StatusCode::CREATED, &account);
-            Ok(())
-        })
+        .tell(
+            "complete: only now the provider's code is redeemed",
+            async {
+                let account = journey.complete(&me, &started, &connect_code).await?;
+                response(StatusCode::CREATED, &account);
+                Ok(())
+            },
+        )
         .await?;
 
     let mut provider_token = String::new();
@@ -134,53 +143,65 @@ async fn main_job(teller: &mut Teller, dev: &crate::dev_file::DevFile) -> Result
         .await?;
 
     teller
-        .tell("ask for more life than the token has left: it is refreshed first", async {
-            let mut body = journey.exchange_body(Exchange::RefreshToken(&tokens.refresh_token))?;
-            let before = journey.token(body.clone()).await?;
-            let left = before
-                .get("expires_in")
-                .and_then(Value::as_u64)
-                .context("expires_in is no number")?;
-            let min_ttl = left + 1;
-            if let Some(body) = body.as_object_mut() {
-                body.insert("min_ttl".to_owned(), json!(min_ttl));
-            }
-            request("POST", &token_url, &body);
-            let after = journey.token(body).await?;
-            response(StatusCode::OK, &after);
-            if member(&before, "access_token")? == member(&after, "access_token")? {
-                bail!("the token is still the old one");
-            }
-            Ok(())
-        })
+        .tell(
+            "ask for more life than the token has left: it is refreshed first",
+            async {
+                let mut body =
+                    journey.exchange_body(Exchange::RefreshToken(&tokens.refresh_token))?;
+                let before = journey.token(body.clone()).await?;
+                let left = before
+                    .get("expires_in")
+                    .and_then(Value::as_u64)
+                    .context("expires_in is no number")?;
+                let min_ttl = left + 1;
+                if let Some(body) = body.as_object_mut() {
+                    body.insert("min_ttl".to_owned(), json!(min_ttl));
+                }
+                request("POST", &token_url, &body);
+                let after = journey.token(body).await?;
+                response(StatusCode::OK, &after);
+                if member(&before, "access_token")? == member(&after, "access_token")? {
+                    bail!("the token is still the old one");
+                }
+                Ok(())
+            },
+        )
         .await?;
 
     teller
-        .tell("disconnect the account: the next exchange is refused", async {
-            let accounts_url = journey.url("me/v1/connected-accounts/accounts");
-            let list = journey
-                .agent
-                .expect(Method::GET, &accounts_url, Some(&me), None)
-                .await?;
-            let id = list
-                .pointer("/accounts/0/id")
-                .and_then(Value::as_str)
-                .context("the list is empty")?;
-            journey
-                .agent
-                .expect(Method::DELETE, &format!("{accounts_url}/{id}"), Some(&me), None)
-                .await?;
-            let body = journey.exchange_body(Exchange::RefreshToken(&tokens.refresh_token))?;
-            let (status, answer) = journey
-                .agent
-                .call(Method::POST, &token_url, None, Some(&body))
-                .await?;
-            response(status, &answer);
-            if status != StatusCode::UNAUTHORIZED {
-                bail!("expected 401");
-            }
-            Ok(())
-        })
+        .tell(
+            "disconnect the account: the next exchange is refused",
+            async {
+                let accounts_url = journey.url("me/v1/connected-accounts/accounts");
+                let list = journey
+                    .agent
+                    .expect(Method::GET, &accounts_url, Some(&me), None)
+                    .await?;
+                let id = list
+                    .pointer("/accounts/0/id")
+                    .and_then(Value::as_str)
+                    .context("the list is empty")?;
+                journey
+                    .agent
+                    .expect(
+                        Method::DELETE,
+                        &format!("{accounts_url}/{id}"),
+                        Some(&me),
+                        None,
+                    )
+                    .await?;
+                let body = journey.exchange_body(Exchange::RefreshToken(&tokens.refresh_token))?;
+                let (status, answer) = journey
+                    .agent
+                    .call(Method::POST, &token_url, None, Some(&body))
+                    .await?;
+                response(status, &answer);
+                if status != StatusCode::UNAUTHORIZED {
+                    bail!("expected 401");
+                }
+                Ok(())
+            },
+        )
         .await
 }
 
@@ -219,7 +240,9 @@ fn response(status: StatusCode, body: &Value) {
 /// Tokens and secrets are cut; everything else is shown.
 fn printed(name: &str, value: &Value) -> String {
     match value {
-        Value::String(text) if name.ends_with("_token") || name.ends_with("_secret") || name == "auth_session" => {
+        Value::String(text)
+            if name.ends_with("_token") || name.ends_with("_secret") || name == "auth_session" =>
+        {
             shortened(text)
         }
         Value::String(text) => text.clone(),
@@ -227,7 +250,9 @@ fn printed(name: &str, value: &Value) -> String {
             let parts: Vec<String> = inner
                 .iter()
                 .map(|(name, value)| match value {
-                    Value::String(text) if name == "ticket" => format!("{name}: {}", shortened(text)),
+                    Value::String(text) if name == "ticket" => {
+                        format!("{name}: {}", shortened(text))
+                    }
                     other => format!("{name}: {other}"),
                 })
                 .collect();

@@ -129,7 +129,11 @@ pub(crate) async fn start(args: &DevArgs) -> Result<Running> {
     let issuer = Issuer::parse(&origin(args.port)).context("--domain")?;
     let sandbox_url = origin(sandbox_port);
     let now = SystemClock.now();
-    let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
+    let mut names = vec![
+        "localhost".to_owned(),
+        "127.0.0.1".to_owned(),
+        "::1".to_owned(),
+    ];
     if args.domain != "localhost" {
         names.push(args.domain.clone());
     }
@@ -158,7 +162,16 @@ pub(crate) async fn start(args: &DevArgs) -> Result<Running> {
         material::write_secret(&master_key_file, text.reveal())?;
     }
 
-    let vault = open(args, &directory, &tls, issuer, &sandbox_url, &database, &master_key_file).await?;
+    let vault = open(
+        args,
+        &directory,
+        &tls,
+        issuer,
+        &sandbox_url,
+        &database,
+        &master_key_file,
+    )
+    .await?;
     let first_start = existing.is_none();
     let dev = match existing {
         Some(dev) => dev,
@@ -189,9 +202,12 @@ pub(crate) async fn start(args: &DevArgs) -> Result<Running> {
         Ok(None) => bail!("the connection '{}' is missing", seed::CONNECTION),
         Err(error) => bail!("reading the connection '{}': {error:?}", seed::CONNECTION),
     };
-    let sandbox = sandbox(&dev, callback);
+    let sandbox = sandbox(&dev, callback, directory.join("sandbox.json"));
     let router = web::router(vault, WebOptions::default());
-    for (listeners, router) in [(vault_listeners, router), (sandbox_listeners, sandbox.router())] {
+    for (listeners, router) in [
+        (vault_listeners, router),
+        (sandbox_listeners, sandbox.router()),
+    ] {
         let mut stopped = stopped.clone();
         let tls_config = Arc::clone(&tls_config);
         servers.spawn(async move {
@@ -251,23 +267,24 @@ async fn open(
 /// Both loopback addresses: what `localhost` means differs between programs. IPv6 may be missing.
 async fn listen(port: u16) -> Result<Vec<TcpListener>> {
     let first = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
-    let mut listeners = vec![
-        TcpListener::bind(first)
-            .await
-            .with_context(|| format!("cannot listen at {first}; choose another port with --port"))?,
-    ];
+    let mut listeners =
+        vec![TcpListener::bind(first).await.with_context(|| {
+            format!("cannot listen at {first}; choose another port with --port")
+        })?];
     let second = SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), port);
     match TcpListener::bind(second).await {
         Ok(listener) => listeners.push(listener),
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-            return Err(error).with_context(|| format!("cannot listen at {second}; choose another port with --port"));
+            return Err(error).with_context(|| {
+                format!("cannot listen at {second}; choose another port with --port")
+            });
         }
         Err(_no_ipv6) => {}
     }
     Ok(listeners)
 }
 
-fn sandbox(dev: &DevFile, callback: String) -> Sandbox {
+fn sandbox(dev: &DevFile, callback: String, state_file: PathBuf) -> Sandbox {
     let accounts = dev
         .sandbox
         .accounts
@@ -294,6 +311,7 @@ fn sandbox(dev: &DevFile, callback: String) -> Sandbox {
         behaviour: sandbox::Behaviour::default(),
         entropy: Arc::new(SystemEntropy),
         clock: Arc::new(|| SystemClock.now()),
+        state_file: Some(state_file),
     })
 }
 
@@ -317,7 +335,10 @@ async fn add_connections(vault: &Vault, dev: &DevFile, file: &Path) -> Result<()
             })
             .await
             .map_err(|error| anyhow::anyhow!("the connection '{name}': {error:?}"))?;
-        println!("connection {name}: callback {}", connection.callback_uri(vault));
+        println!(
+            "connection {name}: callback {}",
+            connection.callback_uri(vault)
+        );
         let clients = &dev.clients;
         for client in [&clients.web, &clients.spa, &clients.api, &clients.worker] {
             vault

@@ -95,7 +95,10 @@ impl DevFile {
         let path = Self::path(directory);
         match std::fs::read_to_string(&path) {
             Ok(text) => Ok(Some(serde_json::from_str(&text).with_context(|| {
-                format!("{} is damaged; remove the folder to start anew", path.display())
+                format!(
+                    "{} is damaged; remove the folder to start anew",
+                    path.display()
+                )
             })?)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),

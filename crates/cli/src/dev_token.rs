@@ -31,8 +31,12 @@ enum Kind {
 
 /// Prints the token, after connecting the sandbox account if the demo user has none.
 pub(crate) async fn run(args: DevTokenArgs) -> Result<()> {
-    let dev = DevFile::read(&args.data)?
-        .with_context(|| format!("there is no development deployment in {}", args.data.display()))?;
+    let dev = DevFile::read(&args.data)?.with_context(|| {
+        format!(
+            "there is no development deployment in {}",
+            args.data.display()
+        )
+    })?;
     let mut journey = Journey::new(&dev)?;
     let tokens = journey.log_in().await?;
     let me = journey.my_account_token(&tokens.refresh_token).await?;
@@ -53,7 +57,11 @@ pub(crate) async fn run(args: DevTokenArgs) -> Result<()> {
         .and_then(Value::as_array)
         .is_some_and(|accounts| !accounts.is_empty());
     if !connected {
-        let login = dev.sandbox.accounts.first().context("dev.json: sandbox.accounts")?;
+        let login = dev
+            .sandbox
+            .accounts
+            .first()
+            .context("dev.json: sandbox.accounts")?;
         journey.connect(&me, login).await?;
     }
     println!(

@@ -24,10 +24,17 @@ fn text(dev: &DevFile, args: &DevArgs, first_start: bool) -> Result<String> {
     };
     let curl = |client: &DemoClient, kind: &str, subject_type: &str, requested: &str| {
         let lines = [
-            format!("curl --cacert {} {}oauth/token", quoted(&dev.ca_file.display().to_string()), dev.issuer),
+            format!(
+                "curl --cacert {} {}oauth/token",
+                quoted(&dev.ca_file.display().to_string()),
+                dev.issuer
+            ),
             format!("  -d grant_type={}", grant::TOKEN_VAULT),
             format!("  -d client_id={}", client.client_id),
-            format!("  -d client_secret={}", client.client_secret.as_deref().unwrap_or_default()),
+            format!(
+                "  -d client_secret={}",
+                client.client_secret.as_deref().unwrap_or_default()
+            ),
             format!("  -d subject_token={}", token(kind)),
             format!("  -d subject_token_type={subject_type}"),
             format!("  -d requested_token_type={requested}"),

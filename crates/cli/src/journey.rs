@@ -41,7 +41,8 @@ struct Form {
 impl Agent {
     /// An agent that trusts the local authority in `ca_file`.
     pub(crate) fn new(ca_file: &Path) -> Result<Self> {
-        let pem = std::fs::read(ca_file).with_context(|| format!("cannot read {}", ca_file.display()))?;
+        let pem =
+            std::fs::read(ca_file).with_context(|| format!("cannot read {}", ca_file.display()))?;
         let http = Client::builder()
             .tls_certs_only([reqwest::Certificate::from_pem(&pem)?])
             .redirect(reqwest::redirect::Policy::none())
@@ -59,17 +60,26 @@ impl Agent {
     }
 
     /// Fills in the first form of a page and presses its first button.
-    pub(crate) async fn submit(&mut self, stop: &Stop, values: &[(&str, &str)], until: &str) -> Result<Stop> {
+    pub(crate) async fn submit(
+        &mut self,
+        stop: &Stop,
+        values: &[(&str, &str)],
+        until: &str,
+    ) -> Result<Stop> {
         let form = Form::first(stop)?;
         let mut fields = form.fields;
         for (name, value) in values {
             if !form.names.iter().any(|known| known == name) {
-                bail!("the form at {} has no field '{name}'", without_query(&stop.url));
+                bail!(
+                    "the form at {} has no field '{name}'",
+                    without_query(&stop.url)
+                );
             }
             fields.retain(|(known, _)| known != name);
             fields.push(((*name).to_owned(), (*value).to_owned()));
         }
-        self.send(form.method, form.action, Some(fields), until).await
+        self.send(form.method, form.action, Some(fields), until)
+            .await
     }
 
     async fn send(
@@ -125,7 +135,11 @@ impl Agent {
             }
             let page = answer.text().await?;
             if status != StatusCode::OK {
-                bail!("{} answered {status}: {}", without_query(&url), heading(&page));
+                bail!(
+                    "{} answered {status}: {}",
+                    without_query(&url),
+                    heading(&page)
+                );
             }
             return Ok(Stop { url, page });
         }
@@ -137,7 +151,8 @@ impl Agent {
         let Some((name, value)) = parts.next().and_then(|pair| pair.split_once('=')) else {
             return;
         };
-        let gone = value.is_empty() || parts.any(|part| part.trim().eq_ignore_ascii_case("max-age=0"));
+        let gone =
+            value.is_empty() || parts.any(|part| part.trim().eq_ignore_ascii_case("max-age=0"));
         let key = (host.to_owned(), name.trim().to_owned());
         if gone {
             self.cookies.remove(&key);
@@ -163,7 +178,10 @@ impl Agent {
                 .header(header::CONTENT_TYPE, "application/json")
                 .body(body.to_string());
         }
-        let answer = request.send().await.with_context(|| format!("asking {url}"))?;
+        let answer = request
+            .send()
+            .await
+            .with_context(|| format!("asking {url}"))?;
         let status = answer.status();
         let text = answer.text().await?;
         let body = if text.is_empty() {
@@ -192,12 +210,20 @@ impl Agent {
 
 impl Form {
     fn first(stop: &Stop) -> Result<Self> {
-        let nothing = || anyhow!("there is no form at {}: {}", without_query(&stop.url), heading(&stop.page));
+        let nothing = || {
+            anyhow!(
+                "there is no form at {}: {}",
+                without_query(&stop.url),
+                heading(&stop.page)
+            )
+        };
         let start = stop.page.find("<form").ok_or_else(nothing)?;
         let rest = stop.page.get(start..).unwrap_or_default();
         let form = rest.split("</form>").next().unwrap_or_default();
         let head = form.split('>').next().unwrap_or_default();
-        let action = stop.url.join(&attribute(head, "action").unwrap_or_default())?;
+        let action = stop
+            .url
+            .join(&attribute(head, "action").unwrap_or_default())?;
         let method = match attribute(head, "method").as_deref() {
             Some(method) if method.eq_ignore_ascii_case("post") => Method::POST,
             _ => Method::GET,
@@ -297,7 +323,8 @@ impl<'a> Journey<'a> {
     pub(crate) async fn log_in(&mut self) -> Result<Tokens> {
         let web = &self.dev.clients.web;
         let redirect_uri = self.redirect_uri()?;
-        let verifier = seal::random_id(&seal::SystemEntropy, "") + &seal::random_id(&seal::SystemEntropy, "");
+        let verifier =
+            seal::random_id(&seal::SystemEntropy, "") + &seal::random_id(&seal::SystemEntropy, "");
         let challenge = challenge_of(&verifier)?;
         let authorize = Url::parse_with_params(
             &self.url("authorize"),
@@ -359,10 +386,15 @@ impl<'a> Journey<'a> {
     }
 
     /// Connects an account of the sandbox: ask, consent in the browser, complete.
-    pub(crate) async fn connect(&mut self, my_account_token: &str, login: &SandboxLogin) -> Result<Value> {
+    pub(crate) async fn connect(
+        &mut self,
+        my_account_token: &str,
+        login: &SandboxLogin,
+    ) -> Result<Value> {
         let started = self.start_connect(my_account_token).await?;
         let connect_code = self.consent(&started, login).await?;
-        self.complete(my_account_token, &started, &connect_code).await
+        self.complete(my_account_token, &started, &connect_code)
+            .await
     }
 
     pub(crate) async fn start_connect(&self, my_account_token: &str) -> Result<Value> {
@@ -381,13 +413,18 @@ impl<'a> Journey<'a> {
     }
 
     /// The browser's part: the ticket, the vault's question, the sandbox's login and consent.
-    pub(crate) async fn consent(&mut self, started: &Value, login: &SandboxLogin) -> Result<String> {
+    pub(crate) async fn consent(
+        &mut self,
+        started: &Value,
+        login: &SandboxLogin,
+    ) -> Result<String> {
         let redirect_uri = self.redirect_uri()?;
         let ticket = started
             .pointer("/connect_params/ticket")
             .and_then(Value::as_str)
             .context("no ticket")?;
-        let connect = Url::parse_with_params(&member(started, "connect_uri")?, [("ticket", ticket)])?;
+        let connect =
+            Url::parse_with_params(&member(started, "connect_uri")?, [("ticket", ticket)])?;
         let mut stop = self.agent.open(connect.as_str(), redirect_uri).await?;
         // Whatever is asked, in whatever order: a login gets the login, any other question its first button.
         for _ in 0..MOST_HOPS {
@@ -496,7 +533,7 @@ pub(crate) fn worker_request(dev: &DevFile) -> Result<String> {
     let alg: Algorithm = worker
         .alg
         .as_deref()
-        .and_then(|alg| alg.parse().ok())
+        .and_then(Algorithm::from_str)
         .context("dev.json: clients.worker.alg")?;
     let now = vault::SystemClock.now().as_second();
     let claims = json!({
@@ -515,8 +552,8 @@ pub(crate) fn worker_request(dev: &DevFile) -> Result<String> {
 }
 
 fn challenge_of(verifier: &str) -> Result<String> {
-    let verifier =
-        oauth::pkce::CodeVerifier::parse(verifier).map_err(|refusal| anyhow!("{}", refusal.description))?;
+    let verifier = oauth::pkce::CodeVerifier::parse(verifier)
+        .map_err(|refusal| anyhow!("{}", refusal.description))?;
     Ok(oauth::pkce::CodeChallenge::from_verifier(&verifier)
         .as_str()
         .to_owned())
@@ -526,13 +563,22 @@ fn answer_parameter(stop: &Stop, name: &str) -> Result<String> {
     let mut found = None;
     for (key, value) in stop.url.query_pairs() {
         if key == "error" {
-            bail!("the answer is an error: {}", stop.url.query().unwrap_or_default());
+            bail!(
+                "the answer is an error: {}",
+                stop.url.query().unwrap_or_default()
+            );
         }
         if key == name {
             found = Some(value.into_owned());
         }
     }
-    found.with_context(|| format!("no '{name}' at {}: {}", without_query(&stop.url), heading(&stop.page)))
+    found.with_context(|| {
+        format!(
+            "no '{name}' at {}: {}",
+            without_query(&stop.url),
+            heading(&stop.page)
+        )
+    })
 }
 
 pub(crate) fn member(answer: &Value, name: &str) -> Result<String> {
@@ -559,7 +605,10 @@ mod tests {
         };
         let form = Form::first(&stop).unwrap();
         assert_eq!(form.method, Method::POST);
-        assert_eq!(form.action.as_str(), "https://vault.example/u/login?a=1&b=2");
+        assert_eq!(
+            form.action.as_str(),
+            "https://vault.example/u/login?a=1&b=2"
+        );
         assert_eq!(
             form.fields,
             [

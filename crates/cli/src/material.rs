@@ -50,7 +50,10 @@ pub(crate) fn read_master_key(path: &Path) -> Result<seal::LocalMasterKey> {
 }
 
 /// What TLS needs, from PEM files.
-pub(crate) fn tls_config(certificate: &Path, private_key: &Path) -> Result<Arc<rustls::ServerConfig>> {
+pub(crate) fn tls_config(
+    certificate: &Path,
+    private_key: &Path,
+) -> Result<Arc<rustls::ServerConfig>> {
     let chain = CertificateDer::pem_file_iter(certificate)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|error| anyhow::anyhow!("{error}"))

@@ -7,11 +7,14 @@ use oauth::grant;
 use provider::ConnectionOptions;
 use seal::{Algorithm, SecretString, SigningKey, SystemEntropy};
 use vault::{
-    AppType, KeyPurpose, NewApi, NewClient, NewConnection, NewUser, PrivilegedAccess, PrivilegedGrant,
-    RefreshTokenPolicy, ResourcePolicy, Rotation, SubjectType, TokenEndpointAuthMethod, Vault,
+    AppType, KeyPurpose, NewApi, NewClient, NewConnection, NewUser, PrivilegedAccess,
+    PrivilegedGrant, RefreshTokenPolicy, ResourcePolicy, Rotation, SubjectType,
+    TokenEndpointAuthMethod, Vault,
 };
 
-use crate::dev_file::{Clients, DemoClient, DemoUser, DevFile, Management, SandboxInfo, SandboxLogin};
+use crate::dev_file::{
+    Clients, DemoClient, DemoUser, DevFile, Management, SandboxInfo, SandboxLogin,
+};
 use crate::material;
 
 /// The API that the demo's applications call.
@@ -82,7 +85,11 @@ pub(crate) async fn seed(
                     grant::CLIENT_CREDENTIALS,
                     grant::TOKEN_VAULT,
                 ]),
-                callbacks: words(&[WEB_REDIRECT_URI, "http://localhost:3000/callback", "http://localhost:3000/"]),
+                callbacks: words(&[
+                    WEB_REDIRECT_URI,
+                    "http://localhost:3000/callback",
+                    "http://localhost:3000/",
+                ]),
                 allowed_logout_urls: words(&["http://localhost:3000", "http://localhost:3000/"]),
                 allowed_origins: words(&["http://localhost:3000"]),
                 refresh_token: RefreshTokenPolicy {
@@ -102,7 +109,11 @@ pub(crate) async fn seed(
                 app_type: AppType::Spa,
                 token_endpoint_auth_method: TokenEndpointAuthMethod::None,
                 grant_types: words(&[grant::AUTHORIZATION_CODE, grant::REFRESH_TOKEN]),
-                callbacks: words(&[SPA_REDIRECT_URI, "http://localhost:5173", "http://localhost:5173/callback"]),
+                callbacks: words(&[
+                    SPA_REDIRECT_URI,
+                    "http://localhost:5173",
+                    "http://localhost:5173/callback",
+                ]),
                 allowed_logout_urls: words(&["http://localhost:5173", SPA_REDIRECT_URI]),
                 allowed_origins: words(&["http://localhost:5173"]),
                 refresh_token: RefreshTokenPolicy {
@@ -161,11 +172,31 @@ pub(crate) async fn seed(
 
     let demo_scopes = &["read:reports", "write:reports"][..];
     for (client_id, audience, scopes, subject_type) in [
-        (&web.client_id, me.as_str(), MY_ACCOUNT_SCOPES, SubjectType::User),
-        (&spa.client_id, me.as_str(), MY_ACCOUNT_SCOPES, SubjectType::User),
+        (
+            &web.client_id,
+            me.as_str(),
+            MY_ACCOUNT_SCOPES,
+            SubjectType::User,
+        ),
+        (
+            &spa.client_id,
+            me.as_str(),
+            MY_ACCOUNT_SCOPES,
+            SubjectType::User,
+        ),
         (&web.client_id, DEMO_API, demo_scopes, SubjectType::Client),
-        (&worker.client_id, DEMO_API, demo_scopes, SubjectType::Client),
-        (&management.client_id, management_audience.as_str(), &[][..], SubjectType::Client),
+        (
+            &worker.client_id,
+            DEMO_API,
+            demo_scopes,
+            SubjectType::Client,
+        ),
+        (
+            &management.client_id,
+            management_audience.as_str(),
+            &[][..],
+            SubjectType::Client,
+        ),
     ] {
         made(
             "a client grant",
@@ -176,9 +207,12 @@ pub(crate) async fn seed(
     }
 
     let worker_key_file = directory.join("worker.key");
-    let key = SigningKey::generate(Algorithm::Rs256, &SystemEntropy)
+    let key = SigningKey::generate(Algorithm::Rs256)
         .map_err(|error| anyhow!("the worker's key: {error}"))?;
-    material::write_secret(&worker_key_file, key.to_pem().reveal())?;
+    let pem = key
+        .to_pem()
+        .map_err(|error| anyhow!("the worker's key: {error}"))?;
+    material::write_secret(&worker_key_file, pem.reveal())?;
     let worker_kid = made(
         "the worker's key",
         vault
@@ -212,7 +246,9 @@ pub(crate) async fn seed(
     for client in [&web, &spa, &api, &worker] {
         made(
             "the sandbox connection for a client",
-            vault.enable_connection(&connection.id, &client.client_id).await,
+            vault
+                .enable_connection(&connection.id, &client.client_id)
+                .await,
         )?;
     }
 

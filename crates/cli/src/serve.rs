@@ -11,7 +11,10 @@ use crate::start::{self, Outbound};
 /// Opens everything that the configuration names, and only then listens.
 pub(crate) async fn run(config: Config) -> Result<()> {
     let tls = match &config.tls {
-        Some(files) => Some(material::tls_config(&files.certificate, &files.private_key)?),
+        Some(files) => Some(material::tls_config(
+            &files.certificate,
+            &files.private_key,
+        )?),
         None => None,
     };
     let master_key = match &config.master_key {
@@ -27,7 +30,8 @@ pub(crate) async fn run(config: Config) -> Result<()> {
     }
     let extra_root_certificates_pem = match &config.ca_file {
         Some(path) => vec![
-            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?,
+            std::fs::read_to_string(path)
+                .with_context(|| format!("cannot read {}", path.display()))?,
         ],
         None => vec![],
     };

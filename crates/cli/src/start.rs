@@ -63,14 +63,18 @@ pub(crate) async fn open_vault(
         .map_err(|error| anyhow::anyhow!("{error:?}"))
         .context("committing the rescue journal")?;
     if recovered > 0 {
-        tracing::warn!(recovered, "token sets of an earlier process were committed from the rescue journal");
+        tracing::warn!(
+            recovered,
+            "token sets of an earlier process were committed from the rescue journal"
+        );
     }
     Ok(vault)
 }
 
 /// Log lines go to standard error, so that standard output stays for data.
 pub(crate) fn start_logging(level: &str, json: bool) -> Result<()> {
-    let filter = EnvFilter::try_new(level).with_context(|| format!("'{level}' is not a log level"))?;
+    let filter =
+        EnvFilter::try_new(level).with_context(|| format!("'{level}' is not a log level"))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);

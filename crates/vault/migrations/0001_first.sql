@@ -188,12 +188,10 @@ create table refresh_tokens (
     authorization_id  text   not null references authorizations (id) on delete cascade,
     sequence          bigint not null,
     created_at        bigint not null,
-    expires_at        bigint,
-    idle_expires_at   bigint,
+    expires_at        bigint not null,
     rotated_at        bigint,
     successor_id      text,
     successor         blob,
-    revoked_at        bigint,
     unique (authorization_id, sequence)
 );
 

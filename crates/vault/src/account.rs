@@ -259,7 +259,8 @@ pub(crate) fn by_subject_statement(user_id: &str, connection_id: &str, subject: 
 
 pub(crate) fn from_row(row: &Row) -> Result<Account, Error> {
     let count = |index: usize| -> Result<u64, Error> {
-        Ok(u64::try_from(row.int(index)?).map_err(|_| Fault::Internal("accounts: negative count".to_owned()))?)
+        Ok(u64::try_from(row.int(index)?)
+            .map_err(|_| Fault::Internal("accounts: negative count".to_owned()))?)
     };
     Ok(Account {
         id: row.text(0)?.to_owned(),

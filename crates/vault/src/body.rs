@@ -33,7 +33,9 @@ impl Body {
     pub(crate) fn text(&mut self, name: &'static str, min: usize, max: usize) -> Option<String> {
         match self.fields.remove(name) {
             None | Some(Value::Null) => None,
-            Some(Value::String(text)) if (min..=max).contains(&text.chars().count()) && !text.contains('\0') => {
+            Some(Value::String(text))
+                if (min..=max).contains(&text.chars().count()) && !text.contains('\0') =>
+            {
                 Some(text)
             }
             Some(_) => {
@@ -82,7 +84,11 @@ impl Body {
 
     /// A list of `1..=most` different texts of 1 to 255 characters without blanks.
     pub(crate) fn words(&mut self, name: &'static str, most: usize) -> Option<Vec<String>> {
-        let rule = || format!("an array of 1 to {most} different strings of 1 to 255 characters without blanks");
+        let rule = || {
+            format!(
+                "an array of 1 to {most} different strings of 1 to 255 characters without blanks"
+            )
+        };
         let value = match self.fields.remove(name) {
             None | Some(Value::Null) => return None,
             Some(value) => value,
@@ -141,7 +147,13 @@ impl Body {
         let first = done
             .errors
             .first()
-            .and_then(|error| Some(format!("{}: {}.", error.get("field")?.as_str()?, error.get("detail")?.as_str()?)))
+            .and_then(|error| {
+                Some(format!(
+                    "{}: {}.",
+                    error.get("field")?.as_str()?,
+                    error.get("detail")?.as_str()?
+                ))
+            })
             .unwrap_or_default();
         Err(Refusal::new(Reason::InvalidBody)
             .describe(first)
@@ -153,7 +165,10 @@ impl Body {
         let (field, pointer) = if self.parent.is_empty() {
             (name.to_owned(), format!("/{name}"))
         } else {
-            (format!("{}.{name}", self.parent), format!("/{}/{name}", self.parent))
+            (
+                format!("{}.{name}", self.parent),
+                format!("/{}/{name}", self.parent),
+            )
         };
         self.errors.push(json!({
             "detail": rule,

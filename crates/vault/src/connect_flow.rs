@@ -8,8 +8,8 @@ use seal::{Purpose, RecordContext, SecretBytes, SecretString};
 use serde::{Deserialize, Serialize};
 use store::{Row, Statement, params};
 
-use crate::error::{Error, Fault};
 use crate::Vault;
+use crate::error::{Error, Fault};
 
 /// How far a flow is. Every step is a conditional update from exactly one state to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -156,7 +156,11 @@ macro_rules! connect_flow_columns {
 /// By the lookup half of its `auth_session`.
 pub(crate) fn by_id_statement(id: &str) -> Statement {
     Statement::new(
-        concat!("select ", connect_flow_columns!(), " from connect_flows f where f.id = $1"),
+        concat!(
+            "select ",
+            connect_flow_columns!(),
+            " from connect_flows f where f.id = $1"
+        ),
         params![id],
     )
 }
@@ -164,7 +168,11 @@ pub(crate) fn by_id_statement(id: &str) -> Statement {
 /// By the lookup half of its ticket.
 pub(crate) fn by_ticket_statement(ticket_id: &str) -> Statement {
     Statement::new(
-        concat!("select ", connect_flow_columns!(), " from connect_flows f where f.ticket_id = $1"),
+        concat!(
+            "select ",
+            connect_flow_columns!(),
+            " from connect_flows f where f.ticket_id = $1"
+        ),
         params![ticket_id],
     )
 }

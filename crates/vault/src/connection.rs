@@ -174,7 +174,11 @@ impl Vault {
             generation,
             id,
         };
-        match self.db.write(Batch::new().with(insert(&connection, now)?)).await {
+        match self
+            .db
+            .write(Batch::new().with(insert(&connection, now)?))
+            .await
+        {
             Ok(_) => Ok(connection),
             Err(WriteError::UniqueViolation { .. }) => Err(Refusal::new(Reason::InvalidBody)
                 .describe("name: there is a connection of that name already.")
@@ -184,7 +188,11 @@ impl Vault {
     }
 
     /// Lets a client use a connection. Enabling it twice changes nothing.
-    pub async fn enable_connection(&self, connection_id: &str, client_id: &str) -> Result<(), Error> {
+    pub async fn enable_connection(
+        &self,
+        connection_id: &str,
+        client_id: &str,
+    ) -> Result<(), Error> {
         self.db
             .write(Batch::new().with(Statement::new(
                 "insert into connection_clients (connection_id, client_id)
@@ -197,7 +205,11 @@ impl Vault {
     }
 
     /// Takes a connection away from a client; its next exchange there is refused.
-    pub async fn disable_connection(&self, connection_id: &str, client_id: &str) -> Result<(), Error> {
+    pub async fn disable_connection(
+        &self,
+        connection_id: &str,
+        client_id: &str,
+    ) -> Result<(), Error> {
         self.db
             .write(Batch::new().with(Statement::new(
                 "delete from connection_clients where connection_id = $1 and client_id = $2",
@@ -323,7 +335,8 @@ pub(crate) fn for_client_from_row(row: &Row) -> Result<ConnectionForClient, Erro
 }
 
 pub(crate) fn from_row(row: &Row) -> Result<Connection, Error> {
-    let generation = u64::try_from(row.int(10)?).map_err(|_| Fault::Internal("connections.generation".to_owned()))?;
+    let generation = u64::try_from(row.int(10)?)
+        .map_err(|_| Fault::Internal("connections.generation".to_owned()))?;
     Ok(Connection {
         id: row.text(0)?.to_owned(),
         name: row.text(1)?.to_owned(),

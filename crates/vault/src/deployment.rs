@@ -1,6 +1,6 @@
 //! The deployment: one issuer, one database, one set of keys. Opened at start, before anything listens.
 
-use seal::{DataKeyContext, Entropy, KeyEncryption, KeyRing, Purpose, SecretBytes, WrappedKey};
+use seal::{DataKeyContext, Entropy, KeyEncryption, KeyRing, Purpose, WrappedKey};
 use store::{Batch, Db, Migration, Statement, params};
 
 use jiff::Timestamp;
@@ -28,6 +28,9 @@ pub enum OpenDeploymentError {
         /// The issuer of the configuration.
         configured: String,
     },
+    /// What every deployment has could not be made.
+    #[error("the deployment's own APIs and keys cannot be made: {0}")]
+    Prepare(String),
     /// A data key does not open under the configured master key.
     #[error(
         "the data key '{purpose}' does not open with the configured master key; was the database restored without its key?"
@@ -51,7 +54,8 @@ pub(crate) async fn open(
     issuer: &str,
     now: Timestamp,
 ) -> Result<KeyRing, OpenDeploymentError> {
-    let database = |error: Box<dyn std::error::Error + Send + Sync>| OpenDeploymentError::Database(error);
+    let database =
+        |error: Box<dyn std::error::Error + Send + Sync>| OpenDeploymentError::Database(error);
 
     // Two nodes that start on an empty database both propose an id; there is one row to win.
     db.write(Batch::new().with(Statement::new(
@@ -67,8 +71,14 @@ pub(crate) async fn open(
         .await
         .map_err(|error| database(error.into()))?
         .ok_or_else(|| database("the deployment row is missing".into()))?;
-    let id = row.text(0).map_err(|error| database(error.into()))?.to_owned();
-    let stored = row.text(1).map_err(|error| database(error.into()))?.to_owned();
+    let id = row
+        .text(0)
+        .map_err(|error| database(error.into()))?
+        .to_owned();
+    let stored = row
+        .text(1)
+        .map_err(|error| database(error.into()))?
+        .to_owned();
     if stored != issuer {
         return Err(OpenDeploymentError::OtherIssuer {
             stored,
@@ -77,7 +87,7 @@ pub(crate) async fn open(
     }
 
     for purpose in Purpose::ALL {
-        create_first_key(db, master_key, entropy, &id, *purpose, now).await?;
+        create_first_key(db, master_key, entropy, &id, purpose, now).await?;
     }
 
     let mut ring = KeyRing::new(&id);
@@ -90,15 +100,21 @@ pub(crate) async fn open(
         .map_err(|error| database(error.into()))?;
     for row in rows {
         let text = row.text(0).map_err(|error| database(error.into()))?;
-        let Ok(purpose) = text.parse::<Purpose>() else {
+        let Some(purpose) = Purpose::from_str(text) else {
             // A newer node may keep keys for purposes that this one does not know.
             continue;
         };
         let version = u32::try_from(row.int(1).map_err(|error| database(error.into()))?)
             .map_err(|error| database(error.into()))?;
         let wrapped = WrappedKey {
-            key_id: row.text(2).map_err(|error| database(error.into()))?.to_owned(),
-            bytes: row.blob(3).map_err(|error| database(error.into()))?.to_vec(),
+            key_id: row
+                .text(2)
+                .map_err(|error| database(error.into()))?
+                .to_owned(),
+            ciphertext: row
+                .blob(3)
+                .map_err(|error| database(error.into()))?
+                .to_vec(),
         };
         let context = DataKeyContext {
             deployment_id: id.clone(),
@@ -125,7 +141,8 @@ async fn create_first_key(
     purpose: Purpose,
     now: Timestamp,
 ) -> Result<(), OpenDeploymentError> {
-    let database = |error: Box<dyn std::error::Error + Send + Sync>| OpenDeploymentError::Database(error);
+    let database =
+        |error: Box<dyn std::error::Error + Send + Sync>| OpenDeploymentError::Database(error);
     let known = db
         .read_one(
             "select version from data_keys where purpose = $1 limit 1",
@@ -136,15 +153,13 @@ async fn create_first_key(
     if known.is_some() {
         return Ok(());
     }
-    let mut key = vec![0_u8; 32];
-    entropy.fill(&mut key);
     let context = DataKeyContext {
         deployment_id: deployment_id.to_owned(),
         purpose,
         version: 1,
     };
     let wrapped = master_key
-        .wrap(&context, &SecretBytes::new(key))
+        .wrap(&context, &seal::generate_data_key(entropy))
         .await
         .map_err(|source| OpenDeploymentError::MasterKey {
             purpose: purpose.as_str().to_owned(),
@@ -154,9 +169,18 @@ async fn create_first_key(
         "insert into data_keys (purpose, version, master_key_id, wrapped, created_at)
          values ($1, 1, $2, $3, $4)
          on conflict do nothing",
-        params![purpose.as_str(), wrapped.key_id, wrapped.bytes, now],
+        params![purpose.as_str(), wrapped.key_id, wrapped.ciphertext, now],
     )))
     .await
     .map_err(|error| database(error.into()))?;
     Ok(())
+}
+
+impl From<crate::Error> for OpenDeploymentError {
+    fn from(error: crate::Error) -> Self {
+        Self::Prepare(match error {
+            crate::Error::Refused(refusal) => refusal.description().to_owned(),
+            crate::Error::Fault(fault) => fault.to_string(),
+        })
+    }
 }

@@ -158,6 +158,9 @@ macro_rules! reasons {
 
 // Alphabetical. Where Auth0's wire contract fixes a code or status, it is that one.
 reasons! {
+    /// An access token that one of our own APIs does not accept.
+    AccessTokenInvalid, "access_token_invalid", 401, "invalid_token",
+        "The access token is invalid, expired, revoked or meant for another API.";
     /// The provider no longer honours the account's tokens; the user has to connect again.
     AccountNeedsReauthorization, "account_needs_reauthorization", 401, "federated_connection_refresh_token_flow_failed",
         "The provider no longer accepts the stored authorization. The user has to connect the account again.";
@@ -172,18 +175,33 @@ reasons! {
         "The last refresh ended without a known outcome and cannot be repeated. The user has to connect the account again.";
     /// The account id is not one of this user's.
     AccountUnknown, "account_unknown", 404, "not_found", "There is no such connected account.";
-    /// An audience that the client's access token does not cover.
-    AudienceNotLinked, "audience_not_linked", 403, "access_denied",
-        "The access token was issued for another API than the one this client represents (resource_server_identifier).";
     /// The caller's address is not in the client's list.
     AddressNotAllowed, "address_not_allowed", 403, "access_denied",
         "Requests from this network address are not allowed for this client.";
-    /// A client without the right to use this connection.
-    ConnectionNotAllowed, "connection_not_allowed", 403, "access_denied",
-        "The connection is not enabled for this client or not active for connected accounts.";
-    /// No connection has this name.
-    ConnectionUnknown, "connection_unknown", 400, "invalid_request",
-        "There is no connection of that name that this client may use.";
+    /// A client without a grant for an API that requires one.
+    ApiNotAllowed, "api_not_allowed", 403, "access_denied",
+        "The client is not authorized to access this resource server.";
+    /// A client asks for a token for itself and does not say for which API.
+    AudienceMissing, "audience_missing", 400, "invalid_request",
+        "The parameter audience is missing.";
+    /// A refresh token is used for an API that it does not cover.
+    AudienceNotCovered, "audience_not_covered", 400, "invalid_target",
+        "The refresh token is not good for this audience. Add it to refresh_token.policies of the client.";
+    /// An audience that the client's access token does not cover.
+    AudienceNotLinked, "audience_not_linked", 403, "access_denied",
+        "The access token was issued for another API than the one this client represents (resource_server_identifier).";
+    /// No API has this identifier.
+    AudienceUnknown, "audience_unknown", 400, "invalid_target",
+        "There is no API with this audience.";
+    /// The client is unknown, disabled, or did not prove who it is.
+    ClientAuthenticationFailed, "client_authentication_failed", 401, "invalid_client",
+        "Client authentication failed.";
+    /// A browser comes from a client that does not exist.
+    ClientUnknown, "client_unknown", 400, "invalid_request",
+        "There is no application with this client_id.";
+    /// An authorization code that cannot be redeemed.
+    CodeInvalid, "code_invalid", 400, "invalid_grant",
+        "The authorization code is invalid, expired or was used before, or redirect_uri or code_verifier do not belong to it.";
     /// A connect code that does not belong to the session it is presented with.
     ConnectCodeInvalid, "connect_code_invalid", 403, "access_denied",
         "connect_code does not belong to this auth_session, or has expired.";
@@ -193,65 +211,119 @@ reasons! {
     /// The connect flow is unknown or too old.
     ConnectFlowUnknown, "connect_flow_unknown", 400, "invalid_request",
         "auth_session is unknown or has expired. Start a new connect flow.";
-    /// The ticket is unknown.
-    ConnectTicketUnknown, "connect_ticket_unknown", 400, "invalid_request",
-        "This link is not valid. Go back to the application and start again.";
     /// The provider's answer belongs to no flow of this browser.
     ConnectStateMismatch, "connect_state_mismatch", 400, "invalid_request",
         "This answer of the provider does not belong to a connection you started in this browser. Go back to the application and start again.";
+    /// The ticket is unknown.
+    ConnectTicketUnknown, "connect_ticket_unknown", 400, "invalid_request",
+        "This link is not valid. Go back to the application and start again.";
     /// Somebody else than the one who asked is logged in or completes.
     ConnectUserMismatch, "session_user_mismatch", 403, "access_denied",
         "The connect flow was started by another user. Nothing was connected.";
     /// The PKCE verifier is missing or wrong.
     ConnectVerifierMismatch, "connect_verifier_mismatch", 400, "invalid_request",
         "code_verifier is missing or does not match the code_challenge of the connect request.";
+    /// A client without the right to use this connection.
+    ConnectionNotAllowed, "connection_not_allowed", 403, "access_denied",
+        "The connection is not enabled for this client or not active for connected accounts.";
+    /// No connection has this name.
+    ConnectionUnknown, "connection_unknown", 400, "invalid_request",
+        "There is no connection of that name that this client may use.";
+    /// The person said no.
+    ConsentDenied, "consent_denied", 403, "access_denied",
+        "The user did not consent.";
+    /// Nobody may be asked for the consent that is missing.
+    ConsentRequired, "consent_required", 400, "consent_required",
+        "The user has to consent, and prompt none forbids to ask.";
     /// A cursor that this server did not make for this list.
     CursorInvalid, "cursor_invalid", 400, "invalid_request",
         "The paging cursor is not valid for this list. Start again without it.";
     /// The grant type is not enabled for the client, or the client may not use it at all.
     GrantNotAllowed, "grant_not_allowed", 403, "unauthorized_client",
         "The grant type is not enabled for this client. Token Vault needs a confidential first-party client with the grant in grant_types.";
+    /// A hint that is not an ID token of ours for the client.
+    IdTokenHintInvalid, "id_token_hint_invalid", 400, "invalid_request",
+        "id_token_hint is not an ID token that this client got from this issuer.";
     /// The provider names no user id and the connection does not allow that.
     IdentityMissing, "identity_missing", 400, "invalid_request",
         "The provider did not say which account this is. Configure userinfo for the connection, or allow accounts without an id (allow_missing_user_id).";
+    /// An access token without the scope that an API of ours needs.
+    InsufficientScope, "insufficient_scope", 403, "insufficient_scope",
+        "The access token lacks the scope for this.";
+    /// A page of a login that is finished, too old, or was never begun.
+    InteractionUnknown, "interaction_unknown", 400, "invalid_request",
+        "This login is over or was started too long ago. Go back to the application and start again.";
     /// A field of a JSON body breaks a rule.
     InvalidBody, "invalid_body", 400, "invalid_request", "The request body is not valid.";
+    /// The name is unknown, the password wrong, or the user blocked.
+    LoginFailed, "login_failed", 401, "access_denied",
+        "Wrong username or password.";
+    /// Nobody may be asked for the login that is missing.
+    LoginRequired, "login_required", 400, "login_required",
+        "The user has to log in, and prompt none forbids to ask.";
+    /// Too many failed logins for one account or from one address.
+    LoginThrottled, "login_throttled", 429, "too_many_requests",
+        "Too many attempts. Wait a few minutes and try again.";
+    /// A new password that is too short or too long.
+    PasswordUnfit, "password_unfit", 400, "invalid_request",
+        "The password needs at least 8 characters.";
     /// A worker's access lists are empty or do not name this connection.
     PrivilegedAccessNotGranted, "privileged_access_not_granted", 403, "access_denied",
         "The privileged access of this client does not cover the connection or the scopes asked for.";
-    /// The provider refused us, not the user.
-    ProviderClientMisconfigured, "provider_client_misconfigured", 502, "server_error",
-        "The provider refused this vault as a client. An administrator has to check the client id and secret of the connection.";
     /// The provider's answer cannot be used.
     ProviderAnswerInvalid, "provider_answer_invalid", 502, "server_error",
         "The provider gave an answer that cannot be used. Try again later.";
-    /// The provider refused the code, or the person refused consent.
-    ProviderRefused, "provider_refused", 400, "access_denied",
-        "The provider did not grant access. Nothing was connected.";
+    /// The provider refused us, not the user.
+    ProviderClientMisconfigured, "provider_client_misconfigured", 502, "server_error",
+        "The provider refused this vault as a client. An administrator has to check the client id and secret of the connection.";
     /// The provider asks for fewer requests.
     ProviderRateLimited, "provider_rate_limited", 503, "temporarily_unavailable",
         "The provider limits requests at the moment. Try again later.";
+    /// The provider refused the code, or the person refused consent.
+    ProviderRefused, "provider_refused", 400, "access_denied",
+        "The provider did not grant access. Nothing was connected.";
     /// The provider does not answer.
     ProviderUnavailable, "provider_unavailable", 503, "temporarily_unavailable",
         "The provider cannot be reached at the moment. The account is still connected; try again later.";
-    /// Somebody else's refresh did not end in time.
-    RefreshPending, "refresh_pending", 503, "temporarily_unavailable",
-        "The token is being refreshed. Try again in a moment.";
-    /// A redirect URI that is not one of the client's callbacks.
-    RedirectUriNotAllowed, "redirect_uri_not_allowed", 400, "invalid_request",
-        "redirect_uri is not one of the callbacks registered for this client.";
+    /// A pushed request that names a pushed request (RFC 9126 section 2.1).
+    PushedRequestNested, "pushed_request_nested", 400, "invalid_request",
+        "request_uri cannot be pushed.";
+    /// A pushed request that cannot be used.
+    PushedRequestUnknown, "pushed_request_unknown", 400, "invalid_request_uri",
+        "request_uri is unknown, expired, was used before, or belongs to another client.";
     /// The redirect URI differs from the first request's.
     RedirectUriMismatch, "redirect_uri_mismatch", 400, "invalid_request",
         "redirect_uri differs from the one of the connect request.";
+    /// A redirect URI that is not one of the client's callbacks.
+    RedirectUriNotAllowed, "redirect_uri_not_allowed", 400, "invalid_request",
+        "redirect_uri is not one of the callbacks registered for this client.";
+    /// Somebody else's refresh did not end in time.
+    RefreshPending, "refresh_pending", 503, "temporarily_unavailable",
+        "The token is being refreshed. Try again in a moment.";
+    /// A refresh token that cannot be used.
+    RefreshTokenInvalid, "refresh_token_invalid", 403, "invalid_grant",
+        "Unknown or invalid refresh token.";
     /// A scope that the account does not have, or that cannot be narrowed to.
     ScopeNotAvailable, "scope_not_available", 400, "invalid_scope",
         "The connected account does not have this scope, or the provider cannot issue a narrower token.";
+    /// Nobody may make their own user.
+    SignUpClosed, "sign_up_closed", 403, "access_denied",
+        "Signing up is switched off here. Ask an administrator for a login.";
     /// The access token given as subject is not acceptable.
     SubjectAccessTokenInvalid, "subject_access_token_invalid", 401, "invalid_grant",
         "The subject access token is invalid, expired or revoked.";
     /// The refresh token given as subject is not acceptable.
     SubjectRefreshTokenInvalid, "subject_refresh_token_invalid", 403, "invalid_grant",
         "Unknown or invalid refresh token.";
+    /// A client tries to revoke a token that is not its own.
+    TokenOfOtherClient, "token_of_other_client", 400, "invalid_request",
+        "The token was issued to another client.";
+    /// A new user with a name that exists.
+    UsernameTaken, "username_taken", 400, "invalid_request",
+        "This username is taken. Log in, or choose another.";
+    /// A new user with a name that is none.
+    UsernameUnfit, "username_unfit", 400, "invalid_request",
+        "A username has 1 to 255 characters and no spaces.";
     /// The JWT of a worker is not acceptable.
     WorkerRequestInvalid, "worker_request_invalid", 401, "invalid_grant",
         "The signed worker request is invalid, too old or was used before.";

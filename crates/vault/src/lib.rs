@@ -4,38 +4,67 @@
 //! [`flow`]: one operation from start to end, told as numbered steps in its header. Nothing here knows HTTP; `web`
 //! calls the methods of [`Vault`], and so does the command line.
 
+mod access_token;
 mod account;
+mod api;
 mod audit;
+mod authorization;
 mod body;
 mod caller;
+mod client;
+mod client_grant;
 mod clock;
 mod connect_flow;
 mod connection;
 mod deployment;
+mod discovery;
 mod error;
-pub mod flow;
+mod flow;
+mod form_token;
+mod id_token;
+mod refresh_token;
+mod replay;
 mod rescue;
+mod session;
 mod settings;
+mod signing_key;
+mod throttle;
 mod token_set;
+mod upkeep;
+mod user;
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use provider::ProviderClient;
 use seal::{Entropy, KeyEncryption, KeyRing};
-use store::Db;
+use store::{Db, Row, Statement};
 
+pub use access_token::AccessToken;
 pub use account::{AccountStatus, AccountView};
+pub use api::{AccessPolicy, Api, ApiScope, NewApi};
 pub use audit::{Event, EventKind, Outcome};
 pub use caller::Caller;
+pub use client::{
+    AppType, AuthenticatedClient, Client, KeyPurpose, NewClient, PrivilegedAccess, PrivilegedGrant,
+    RefreshTokenPolicy, ResourcePolicy, Rotation, TokenEndpointAuthMethod,
+};
+pub use client_grant::SubjectType;
 pub use clock::{Clock, MovableClock, SystemClock};
 pub use connection::{Connection, ConnectionView, NewConnection};
 pub use deployment::{MIGRATIONS, OpenDeploymentError};
 pub use error::{Error, Fault, Reason, Refusal};
 pub use flow::accounts::{MOST_FILTERS, Page};
+pub use flow::authorize::{
+    AuthorizationAnswer, AuthorizeStep, Consent, Interaction, Prompt, PushedRequest,
+};
 pub use flow::complete::CompleteRequest;
 pub use flow::connect::{ConnectDecision, ConnectRequest, ConnectStep, ConnectTicket};
+pub use flow::logout::{LogoutRequest, LogoutStep};
+pub use oauth::authorize_request::ResponseMode;
+pub use session::Session;
 pub use settings::{InvalidIssuer, Issuer, Settings};
+pub use user::{NewUser, User};
 
 /// What a vault is made of. Clock, randomness and network are passed in.
 pub struct Parts {
@@ -63,6 +92,8 @@ pub struct Vault {
     pub(crate) provider: ProviderClient,
     pub(crate) settings: Arc<Settings>,
     pub(crate) flights: flow::refresh::Flights,
+    pub(crate) signing_keys: signing_key::SigningKeys,
+    pub(crate) password_permits: Arc<tokio::sync::Semaphore>,
 }
 
 impl Vault {
@@ -89,8 +120,20 @@ impl Vault {
             provider: parts.provider,
             settings: Arc::new(parts.settings),
             flights: flow::refresh::Flights::default(),
+            signing_keys: signing_key::SigningKeys::default(),
+            password_permits: Arc::new(tokio::sync::Semaphore::new(
+                std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            )),
         };
+        vault.ensure_own_apis().await?;
+        vault.ensure_signing_keys().await?;
         Ok(vault)
+    }
+
+    /// The first row of a query.
+    pub(crate) async fn first(&self, statement: Statement) -> Result<Option<Row>, Error> {
+        let rows = self.db.read_all(vec![statement]).await?;
+        Ok(rows.into_iter().flatten().next())
     }
 
     /// The present instant by the vault's clock.

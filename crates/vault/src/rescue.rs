@@ -70,7 +70,12 @@ impl Rescued {
     }
 
     pub(crate) fn finish_intent_statement(&self) -> Statement {
-        finish_intent(&self.account_id, self.attempt, "refreshed", self.refreshed_at)
+        finish_intent(
+            &self.account_id,
+            self.attempt,
+            "refreshed",
+            self.refreshed_at,
+        )
     }
 
     /// Writes and fsyncs the file. None where there is no directory or it does not take it: then memory is all there is.
@@ -112,7 +117,10 @@ impl Vault {
             if path.extension().is_none_or(|extension| extension != "json") {
                 continue;
             }
-            let rescued = match tokio::fs::read(&path).await.map(|bytes| serde_json::from_slice::<Rescued>(&bytes)) {
+            let rescued = match tokio::fs::read(&path)
+                .await
+                .map(|bytes| serde_json::from_slice::<Rescued>(&bytes))
+            {
                 Ok(Ok(rescued)) => rescued,
                 Ok(Err(_)) | Err(_) => {
                     tracing::error!(file = %path.display(), "a rescue journal file cannot be read; it is left in place");
@@ -123,7 +131,8 @@ impl Vault {
                 .account(&*rescued.account_id)
                 .detail("attempt", rescued.attempt)
                 .detail("recovered_from", "rescue_journal");
-            self.commit_rescued(rescued, &event, &Caller::default()).await?;
+            self.commit_rescued(rescued, &event, &Caller::default())
+                .await?;
             JournalFile { path }.remove().await;
             recovered += 1;
         }

@@ -59,7 +59,11 @@ struct Opened {
 impl TokenSet {
     /// The set that a provider's answer makes of the one before it: an answer without a refresh token keeps the old
     /// one (RFC 6749 §6).
-    pub(crate) fn from_answer(answer: TokenAnswer, before: Option<TokenSet>, now: Timestamp) -> Self {
+    pub(crate) fn from_answer(
+        answer: TokenAnswer,
+        before: Option<TokenSet>,
+        now: Timestamp,
+    ) -> Self {
         Self {
             access_token: answer.access_token,
             refresh_token: answer
@@ -77,7 +81,12 @@ impl TokenSet {
     }
 
     /// The decision for a caller who wants at least `min_ttl` of life.
-    pub(crate) fn freshness(&self, now: Timestamp, margins: Margins, min_ttl: Option<Duration>) -> Freshness {
+    pub(crate) fn freshness(
+        &self,
+        now: Timestamp,
+        margins: Margins,
+        min_ttl: Option<Duration>,
+    ) -> Freshness {
         let Some(end) = self.expires_at else {
             return Freshness::Fresh;
         };
@@ -99,7 +108,12 @@ impl TokenSet {
         self.expires_at.is_none_or(|end| end > now)
     }
 
-    pub(crate) fn seal(&self, vault: &Vault, account_id: &str, generation: u64) -> Result<Vec<u8>, Error> {
+    pub(crate) fn seal(
+        &self,
+        vault: &Vault,
+        account_id: &str,
+        generation: u64,
+    ) -> Result<Vec<u8>, Error> {
         let plain = SecretBytes::new(serde_json::to_vec(&Stored {
             access_token: self.access_token.reveal(),
             refresh_token: self.refresh_token.as_ref().map(SecretString::reveal),
@@ -114,12 +128,18 @@ impl TokenSet {
         )?)
     }
 
-    pub(crate) fn open(vault: &Vault, account_id: &str, generation: u64, sealed: &[u8]) -> Result<Self, Error> {
+    pub(crate) fn open(
+        vault: &Vault,
+        account_id: &str,
+        generation: u64,
+        sealed: &[u8],
+    ) -> Result<Self, Error> {
         let plain = vault
             .ring
             .open(Purpose::Record, &context(account_id, generation), sealed)?;
         let opened: Opened = serde_json::from_slice(plain.reveal())?;
-        let instant = |microseconds: i64| Timestamp::from_microsecond(microseconds).unwrap_or(Timestamp::MIN);
+        let instant =
+            |microseconds: i64| Timestamp::from_microsecond(microseconds).unwrap_or(Timestamp::MIN);
         Ok(Self {
             access_token: opened.access_token,
             refresh_token: opened.refresh_token,
@@ -193,7 +213,11 @@ mod tests {
         ] {
             let (set, start) = token_set(Some(lifetime));
             assert_eq!(
-                set.freshness(after(start, elapsed), MARGINS, min_ttl.map(Duration::from_secs)),
+                set.freshness(
+                    after(start, elapsed),
+                    MARGINS,
+                    min_ttl.map(Duration::from_secs)
+                ),
                 expected,
                 "{lifetime} s, {elapsed} s later, min_ttl {min_ttl:?}"
             );

@@ -35,7 +35,7 @@ pub(crate) async fn v2(
     visitor: Visitor,
     QueryFields(params): QueryFields,
 ) -> Result<Response, Failure> {
-    log_out(&app, visitor, &params, &caller).await
+    log_out(&app, visitor, &params, false, &caller).await
 }
 
 /// `GET /oidc/logout`.
@@ -45,7 +45,7 @@ pub(crate) async fn oidc(
     visitor: Visitor,
     QueryFields(params): QueryFields,
 ) -> Result<Response, Failure> {
-    log_out(&app, visitor, &params, &caller).await
+    log_out(&app, visitor, &params, true, &caller).await
 }
 
 /// `POST /oidc/logout`: the person said yes.
@@ -65,11 +65,16 @@ async fn log_out(
     app: &App,
     visitor: Visitor,
     params: &Params,
+    needs_proof: bool,
     caller: &Caller,
 ) -> Result<Response, Failure> {
+    let request = LogoutRequest {
+        needs_proof,
+        ..request(params)
+    };
     let step = app
         .vault
-        .logout(request(params), visitor.session.as_ref(), caller)
+        .logout(request, visitor.session.as_ref(), caller)
         .await?;
     follow(app, &Method::GET, &visitor, params, step)
 }
@@ -121,5 +126,6 @@ fn request(params: &Params) -> LogoutRequest {
         id_token_hint: text("id_token_hint"),
         logout_hint: text("logout_hint"),
         state: text("state"),
+        needs_proof: true,
     }
 }

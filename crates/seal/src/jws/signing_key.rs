@@ -10,13 +10,14 @@ use aws_lc_rs::signature::{
     RsaKeyPair,
 };
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
 use super::der::{self, PublicNumbers};
 use super::public_key::{Curve, Family, PublicKey, jwk_thumbprint};
 use super::{Algorithm, KeyError, VerifyingKey};
-use crate::SecretBytes;
+use crate::{SecretBytes, SecretString};
 
 /// A private key of this issuer, for one algorithm.
 pub struct SigningKey {
@@ -90,6 +91,20 @@ impl SigningKey {
         };
         let der = der.map_err(|_| KeyError::Library)?;
         Ok(SecretBytes::new(der.as_ref().to_vec()))
+    }
+
+    /// The private key as a PKCS#8 PEM text, to be handed to whoever signs with it.
+    pub fn to_pem(&self) -> Result<SecretString, KeyError> {
+        let body = Zeroizing::new(STANDARD.encode(self.to_pkcs8()?.reveal()));
+        let mut text = String::from("-----BEGIN PRIVATE KEY-----\n");
+        for (index, c) in body.chars().enumerate() {
+            if index > 0 && index % 64 == 0 {
+                text.push('\n');
+            }
+            text.push(c);
+        }
+        text.push_str("\n-----END PRIVATE KEY-----\n");
+        Ok(SecretString::new(text))
     }
 
     /// The algorithm that it signs by.

@@ -869,3 +869,12 @@ proptest! {
         prop_assert_eq!(jwk_thumbprint(&jwk).len(), 43);
     }
 }
+
+#[test]
+fn a_key_survives_being_written_as_pem() {
+    for algorithm in [Algorithm::EdDsa, Algorithm::Es256, Algorithm::Rs256] {
+        let key = SigningKey::generate(algorithm).unwrap();
+        let again = SigningKey::from_pem(algorithm, key.to_pem().unwrap().reveal()).unwrap();
+        assert_eq!(again.thumbprint(), key.thumbprint());
+    }
+}

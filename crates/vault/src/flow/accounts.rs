@@ -33,13 +33,10 @@ impl Vault {
         let user_id = me.user_id.as_deref().ok_or(Reason::ConnectUserMismatch)?;
         let after = self.read_cursor("accounts", user_id, from)?;
         // Ids sort by nothing but themselves, which is all that a cursor needs. Absent names of the filter are null.
-        let mut bound = params![
-            user_id,
-            after,
-            i64::from(take) + 1,
-            connections.is_empty(),
-        ];
-        bound.extend((0..MOST_FILTERS).map(|index| Value::from(connections.get(index).map(String::as_str))));
+        let mut bound = params![user_id, after, i64::from(take) + 1, connections.is_empty(),];
+        bound.extend(
+            (0..MOST_FILTERS).map(|index| Value::from(connections.get(index).map(String::as_str))),
+        );
         let rows = self
             .db
             .read(
@@ -108,9 +105,10 @@ impl Vault {
             params![account_id, me.user_id.as_deref()],
         )
         .exactly(1);
-        let batch = Batch::new()
-            .with(delete)
-            .with(self.audit_statement(&event, caller, self.now()));
+        let batch =
+            Batch::new()
+                .with(delete)
+                .with(self.audit_statement(&event, caller, self.now()));
         match self.db.write(batch).await {
             Ok(_) => Ok(()),
             Err(WriteError::Expectation { .. }) => {
@@ -146,11 +144,9 @@ impl Vault {
     /// A cursor is the last key and a MAC over list, user and key: one made for another list or user is refused
     /// (threats MG-16).
     fn make_cursor(&self, list: &str, user_id: &str, key: &str) -> String {
-        let mac = self.ring.mac(
-            Purpose::Cursor,
-            list,
-            &[user_id.as_bytes(), key.as_bytes()],
-        );
+        let mac = self
+            .ring
+            .mac(Purpose::Cursor, list, &[user_id.as_bytes(), key.as_bytes()]);
         let mut cursor = String::with_capacity(32 + key.len());
         for byte in mac.iter().take(16) {
             cursor.push_str(&format!("{byte:02x}"));
@@ -158,7 +154,12 @@ impl Vault {
         cursor + key
     }
 
-    fn read_cursor(&self, list: &str, user_id: &str, cursor: Option<&str>) -> Result<String, Error> {
+    fn read_cursor(
+        &self,
+        list: &str,
+        user_id: &str,
+        cursor: Option<&str>,
+    ) -> Result<String, Error> {
         let Some(cursor) = cursor else {
             return Ok(String::new());
         };
@@ -174,4 +175,3 @@ impl Vault {
         }
     }
 }
-

@@ -89,12 +89,8 @@ impl Vault {
         let presented = seal::present(TokenKind::AuthSession, request.auth_session.reveal())
             .ok_or(Reason::ConnectFlowUnknown)?;
         let mut flow = self
-            .db
-            .read_all(vec![connect_flow::by_id_statement(&presented.id)])
+            .first(connect_flow::by_id_statement(&presented.id))
             .await?
-            .into_iter()
-            .flatten()
-            .next()
             .map(|row| connect_flow::from_row(&row))
             .transpose()?
             .filter(|flow| presented.matches(&self.ring, &flow.auth_session_hash))
@@ -125,7 +121,13 @@ impl Vault {
                 .as_ref()
                 .ok_or_else(|| Fault::Internal("a returned flow has no code".to_owned()))?;
             let granted = self
-                .redeem(&flow, &connection, code, &secrets.code_verifier, &secrets.nonce)
+                .redeem(
+                    &flow,
+                    &connection,
+                    code,
+                    &secrets.code_verifier,
+                    &secrets.nonce,
+                )
                 .await?;
             self.store_account(&flow, &connection, granted, event, caller)
                 .await
@@ -160,7 +162,12 @@ impl Vault {
             }
         }
         let code_matches = flow.connect_code_hash.as_deref().is_some_and(|hash| {
-            seal::short_matches(&self.ring, "connect-code", request.connect_code.reveal(), hash)
+            seal::short_matches(
+                &self.ring,
+                "connect-code",
+                request.connect_code.reveal(),
+                hash,
+            )
         });
         let code_alive = flow.connect_code_expires_at.is_some_and(|end| end > now);
         if !code_matches || !code_alive {
@@ -276,29 +283,25 @@ impl Vault {
         let now = self.now();
         for _ in 0..STORE_ATTEMPTS {
             let existing = self
-                .db
-                .read_all(vec![account::by_subject_statement(
+                .first(account::by_subject_statement(
                     &flow.user_id,
                     &connection.id,
                     &granted.identity.subject,
-                )])
+                ))
                 .await?
-                .into_iter()
-                .flatten()
-                .next()
                 .map(|row| account::from_row(&row))
                 .transpose()?;
             let is_new = existing.is_none();
             let before = existing.map_or_else(
-                || {
+                || (seal::random_id(self.entropy.as_ref(), "cac_"), 0, 0, now),
+                |account| {
                     (
-                        seal::random_id(self.entropy.as_ref(), "cac_"),
-                        0,
-                        0,
-                        now,
+                        account.id,
+                        account.generation,
+                        account.attempt,
+                        account.created_at,
                     )
                 },
-                |account| (account.id, account.generation, account.attempt, account.created_at),
             );
             let (id, generation, attempt, created_at) = before;
             let account = Account {
@@ -312,7 +315,9 @@ impl Vault {
                 status: AccountStatus::Active,
                 token_set: granted.tokens.seal(self, &id, generation + 1)?,
                 generation: generation + 1,
-                refresh_expires_at: granted.refresh_expires_in.map(|seconds| after(now, seconds)),
+                refresh_expires_at: granted
+                    .refresh_expires_in
+                    .map(|seconds| after(now, seconds)),
                 // A refresh that is in flight for the old token set may not commit over the new one.
                 attempt: attempt + 1,
                 failures: 0,
@@ -353,7 +358,10 @@ impl Vault {
     }
 }
 
-fn insert_statement(account: &Account, access_expires_at: Option<jiff::Timestamp>) -> Result<Statement, Error> {
+fn insert_statement(
+    account: &Account,
+    access_expires_at: Option<jiff::Timestamp>,
+) -> Result<Statement, Error> {
     Ok(Statement::new(
         "insert into accounts (id, user_id, connection_id, subject, login, email, display_name, scopes, status,
                                generation, token_set, access_expires_at, refresh_expires_at, attempt, failures,

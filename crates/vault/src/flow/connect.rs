@@ -72,7 +72,10 @@ impl ConnectRequest {
             }
             for (name, words) in [
                 ("display", &["page", "popup", "touch", "wap"][..]),
-                ("prompt", &["none", "login", "consent", "select_account"][..]),
+                (
+                    "prompt",
+                    &["none", "login", "consent", "select_account"][..],
+                ),
             ] {
                 if let Some(word) = nested.word(name, words) {
                     authorization_params.push((name.to_owned(), word));
@@ -283,7 +286,8 @@ impl Vault {
             return Ok(login_step(opened, None));
         };
         if session.user_id != opened.flow.user_id {
-            let notice = "This connection was started by another user. Log in as that user to go on.";
+            let notice =
+                "This connection was started by another user. Log in as that user to go on.";
             return Ok(login_step(opened, Some(notice)));
         }
         Ok(ConnectStep::Confirm {
@@ -322,8 +326,10 @@ impl Vault {
 
         let now = self.now();
         let provider_state = seal::mint(TokenKind::ConnectState, self.entropy.as_ref(), &self.ring);
-        let (cookie, cookie_hash) = seal::mint_short(self.entropy.as_ref(), &self.ring, "connect-cookie");
-        let (code_verifier, _) = seal::mint_short(self.entropy.as_ref(), &self.ring, "connect-verifier");
+        let (cookie, cookie_hash) =
+            seal::mint_short(self.entropy.as_ref(), &self.ring, "connect-cookie");
+        let (code_verifier, _) =
+            seal::mint_short(self.entropy.as_ref(), &self.ring, "connect-verifier");
         let (nonce, _) = seal::mint_short(self.entropy.as_ref(), &self.ring, "connect-nonce");
         let request = AuthorizationRequest {
             redirect_uri: opened.connection.callback_uri(self),
@@ -382,7 +388,7 @@ impl Vault {
         callback_context: &str,
         answer: &Params,
         session: Option<&Session>,
-        cookies: &dyn Fn(&str) -> Option<String>,
+        cookies: &(dyn Fn(&str) -> Option<String> + Sync),
         caller: &Caller,
     ) -> Result<ConnectStep, Error> {
         let now = self.now();
@@ -394,12 +400,8 @@ impl Vault {
             return Ok(stray());
         };
         let Some(flow) = self
-            .db
-            .read_all(vec![connect_flow::by_provider_state_statement(&presented.id)])
+            .first(connect_flow::by_provider_state_statement(&presented.id))
             .await?
-            .into_iter()
-            .flatten()
-            .next()
             .map(|row| connect_flow::from_row(&row))
             .transpose()?
         else {
@@ -411,23 +413,22 @@ impl Vault {
             .is_some_and(|hash| presented.matches(&self.ring, hash));
         let cookie = cookies(&flow.cookie_name());
         let cookie_matches = match (&cookie, &flow.provider_cookie_hash) {
-            (Some(cookie), Some(hash)) => seal::short_matches(&self.ring, "connect-cookie", cookie, hash),
+            (Some(cookie), Some(hash)) => {
+                seal::short_matches(&self.ring, "connect-cookie", cookie, hash)
+            }
             _ => false,
         };
         if !state_matches || !cookie_matches {
             return Ok(stray());
         }
         let connection = self
-            .db
-            .read_all(vec![connection::by_id_statement(&flow.connection_id)])
+            .first(connection::by_id_statement(&flow.connection_id))
             .await?
-            .into_iter()
-            .flatten()
-            .next()
             .map(|row| connection::from_row(&row))
             .transpose()?;
         // Threats R-31: the answer of one connection is never taken for another's.
-        let Some(connection) = connection.filter(|connection| connection.callback_context == callback_context)
+        let Some(connection) =
+            connection.filter(|connection| connection.callback_context == callback_context)
         else {
             return Ok(stray());
         };
@@ -519,17 +520,17 @@ impl Vault {
         browser: &str,
         caller: &Caller,
     ) -> Result<Result<Opened, ConnectStep>, Error> {
-        let unknown = || Ok(Err(ConnectStep::Page(Refusal::new(Reason::ConnectTicketUnknown))));
+        let unknown = || {
+            Ok(Err(ConnectStep::Page(Refusal::new(
+                Reason::ConnectTicketUnknown,
+            ))))
+        };
         let Some(presented) = seal::present(TokenKind::ConnectTicket, ticket) else {
             return unknown();
         };
         let Some(mut flow) = self
-            .db
-            .read_all(vec![connect_flow::by_ticket_statement(&presented.id)])
+            .first(connect_flow::by_ticket_statement(&presented.id))
             .await?
-            .into_iter()
-            .flatten()
-            .next()
             .map(|row| connect_flow::from_row(&row))
             .transpose()?
         else {
@@ -638,10 +639,16 @@ impl Vault {
 /// The error codes that a client's `redirect_uri` may see: RFC 6749 §4.1.2.1.
 fn error_answer(flow: &ConnectFlow, refusal: &Refusal) -> ConnectStep {
     let code = match refusal.code() {
-        code @ ("access_denied" | "invalid_request" | "server_error" | "temporarily_unavailable") => code,
+        code @ ("access_denied"
+        | "invalid_request"
+        | "server_error"
+        | "temporarily_unavailable") => code,
         _ => "server_error",
     };
-    let mut answer = vec![("error", code), ("error_description", refusal.description())];
+    let mut answer = vec![
+        ("error", code),
+        ("error_description", refusal.description()),
+    ];
     if let Some(state) = &flow.client_state {
         answer.push(("state", state));
     }
@@ -663,8 +670,9 @@ fn used_twice(flow: &ConnectFlow) -> ConnectStep {
 pub(crate) fn provider_refusal(failure: &provider::Failure) -> Refusal {
     use provider::FailureKind;
     match &failure.kind {
-        FailureKind::ReauthorizationRequired => Refusal::new(Reason::ProviderRefused)
-            .describe("The provider did not accept the authorization code. Start a new connect flow."),
+        FailureKind::ReauthorizationRequired => Refusal::new(Reason::ProviderRefused).describe(
+            "The provider did not accept the authorization code. Start a new connect flow.",
+        ),
         FailureKind::ClientMisconfigured => Refusal::new(Reason::ProviderClientMisconfigured),
         FailureKind::RateLimited { retry_after } => {
             Refusal::new(Reason::ProviderRateLimited).retry_after_duration(*retry_after)

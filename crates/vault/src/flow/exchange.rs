@@ -65,7 +65,10 @@ impl Vault {
             .client(&*client.client.client_id)
             .connection(&*request.connection)
             .detail("subject_token_type", request.subject_token_type.as_str())
-            .detail("is_privileged_worker", request.subject_token_type == SubjectTokenType::WorkerJwt);
+            .detail(
+                "is_privileged_worker",
+                request.subject_token_type == SubjectTokenType::WorkerJwt,
+            );
         match self.run_exchange(client, request, &mut event, caller).await {
             Ok(answer) => Ok(answer),
             Err(error) => {
@@ -89,7 +92,7 @@ impl Vault {
             return Err(Reason::GrantNotAllowed.into());
         }
         // Step 2.
-        let subject = self.read_subject(client, request)?;
+        let subject = self.read_subject(client, request).await?;
         // Step 3.
         let (liveness, accounts) = match &subject {
             Subject::AccessToken(token) => (
@@ -140,7 +143,11 @@ impl Vault {
             .await
     }
 
-    fn read_subject(&self, client: &Client, request: &VaultExchange) -> Result<Subject, Error> {
+    async fn read_subject(
+        &self,
+        client: &Client,
+        request: &VaultExchange,
+    ) -> Result<Subject, Error> {
         let text = request.subject_token.reveal();
         match request.subject_token_type {
             SubjectTokenType::RefreshToken => seal::present(seal::TokenKind::RefreshToken, text)
@@ -149,6 +156,7 @@ impl Vault {
             SubjectTokenType::AccessToken => {
                 let token = self
                     .verify_access_token(text, self.now())
+                    .await?
                     .map_err(|_| Reason::SubjectAccessTokenInvalid)?;
                 // Threats EX-05: the token has to be meant for the API that this client is.
                 let linked = client
@@ -161,7 +169,9 @@ impl Vault {
                     Err(Reason::AudienceNotLinked.into())
                 }
             }
-            SubjectTokenType::WorkerJwt => Ok(Subject::Worker(Box::new(WorkerRequest::parse(text)?))),
+            SubjectTokenType::WorkerJwt => {
+                Ok(Subject::Worker(Box::new(WorkerRequest::parse(text)?)))
+            }
         }
     }
 
@@ -192,8 +202,8 @@ impl Vault {
                     .transpose()?
                     .ok_or(Reason::SubjectRefreshTokenInvalid)?;
                 let live = stored
-                    .check(&presented, &client.client_id, now, &self.ring)
-                    .map_err(|_| Reason::SubjectRefreshTokenInvalid)?;
+                    .check(&presented, client, now, &self.ring)
+                    .ok_or(Reason::SubjectRefreshTokenInvalid)?;
                 Ok(Principal {
                     user_id: live.user_id,
                     allowed_scopes: None,
@@ -213,8 +223,12 @@ impl Vault {
                 let verified = self.verify_worker(client, *worker, rows, now)?;
                 event.audit_context = Some(verified.audit_context.clone());
                 event.user_id = Some(verified.user_id.clone());
-                let allowed_scopes =
-                    crate::flow::worker::check_access(client, &request.connection, request.scope.as_ref(), caller)?;
+                let allowed_scopes = crate::flow::worker::check_access(
+                    client,
+                    &request.connection,
+                    request.scope.as_ref(),
+                    caller,
+                )?;
                 self.use_once(client, &verified).await?;
                 Ok(Principal {
                     user_id: verified.user_id,
@@ -261,17 +275,16 @@ impl Vault {
                 }
             }
             account = self
-                .db
-                .read_all(vec![account::by_id_statement(&account.id)])
+                .first(account::by_id_statement(&account.id))
                 .await?
-                .into_iter()
-                .flatten()
-                .next()
                 .map(|row| account::from_row(&row))
                 .transpose()?
                 .ok_or(Reason::AccountNotConnected)?;
         }
-        Err(Fault::Internal("the provider's tokens are stale as soon as they are issued".to_owned()).into())
+        Err(Fault::Internal(
+            "the provider's tokens are stale as soon as they are issued".to_owned(),
+        )
+        .into())
     }
 
     /// A refresh that failed indefinitely does not take away a token that still lives.
@@ -304,9 +317,7 @@ impl Vault {
         caller: &Caller,
     ) -> Result<TokenResponse, Error> {
         let scope = account.scopes.join(" ");
-        let expires_in = tokens
-            .seconds_left(self.now())
-            .unwrap_or(LONGEST_ANSWER);
+        let expires_in = tokens.seconds_left(self.now()).unwrap_or(LONGEST_ANSWER);
         event.connection = Some(connection.name.clone());
         event.scopes = Some(scope.clone());
         let event = event
@@ -315,7 +326,7 @@ impl Vault {
             .detail("generation", account.generation)
             .detail(
                 "token_thumbprint",
-                seal::sha256_hex(tokens.access_token.reveal().as_bytes()),
+                seal::sha256_hex_thumbprint(tokens.access_token.reveal().as_bytes()),
             );
         self.audit(&event, caller).await?;
         Ok(TokenResponse {
@@ -365,9 +376,9 @@ fn check_scopes(
     }
     if let Some(allowed) = allowed {
         // These name the protocol, not a right at the provider.
-        let beyond = granted
-            .iter()
-            .any(|scope| !matches!(*scope, "openid" | "offline_access") && !allowed.contains(*scope));
+        let beyond = granted.iter().any(|scope| {
+            !matches!(*scope, "openid" | "offline_access") && !allowed.contains(*scope)
+        });
         if beyond {
             return Err(Reason::PrivilegedAccessNotGranted.into());
         }
@@ -447,7 +458,11 @@ mod tests {
         ] {
             match in_dialect(reason.into(), Dialect::Auth0) {
                 Error::Refused(refusal) => {
-                    assert_eq!((refusal.status(), refusal.code()), (status, code), "{reason:?}");
+                    assert_eq!(
+                        (refusal.status(), refusal.code()),
+                        (status, code),
+                        "{reason:?}"
+                    );
                 }
                 Error::Fault(fault) => panic!("{fault}"),
             }

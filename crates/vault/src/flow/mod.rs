@@ -1,8 +1,18 @@
 //! The flows: one operation a file, from start to end, told as numbered steps in its header.
 
-pub mod accounts;
-pub mod complete;
-pub mod connect;
+pub(crate) mod accounts;
+pub(crate) mod authenticate_client;
+pub(crate) mod authorize;
+mod client_credentials;
+pub(crate) mod complete;
+pub(crate) mod connect;
 mod exchange;
+mod login;
+pub(crate) mod logout;
+mod redeem_code;
 pub(crate) mod refresh;
+mod revoke;
+mod token;
+mod use_refresh_token;
+mod userinfo;
 mod worker;

@@ -114,18 +114,25 @@ impl Vault {
         caller: &Caller,
     ) -> Result<(), Error> {
         let mut landing = self.begin_flight(account_id, wanted, caller);
-        let landed = tokio::time::timeout(self.settings.refresh_wait, landing.wait_for(Option::is_some)).await;
+        let landed = tokio::time::timeout(
+            self.settings.refresh_wait,
+            landing.wait_for(Option::is_some),
+        )
+        .await;
         match landed {
             Err(_elapsed) => Err(Refusal::new(Reason::RefreshPending)
                 .retry_after_duration(FIRST_RETRY)
                 .into()),
-            Ok(Err(_gone)) => Err(Fault::Internal("a refresh ended without a result".to_owned()).into()),
+            Ok(Err(_gone)) => {
+                Err(Fault::Internal("a refresh ended without a result".to_owned()).into())
+            }
             Ok(Ok(landing)) => match landing.as_ref() {
                 Some(Landing::Refreshed) => Ok(()),
                 Some(Landing::Refused(refusal)) => Err(refusal.clone().into()),
-                Some(Landing::Fault) | None => {
-                    Err(Fault::Unavailable("the refresh failed; see its own log line".to_owned()).into())
-                }
+                Some(Landing::Fault) | None => Err(Fault::Unavailable(
+                    "the refresh failed; see its own log line".to_owned(),
+                )
+                .into()),
             },
         }
     }
@@ -204,30 +211,27 @@ impl Vault {
                 continue;
             };
             // Steps 5 to 7.
-            return self.refresh_under_lease(account, connection, tokens, lease, caller).await;
+            return self
+                .refresh_under_lease(account, connection, tokens, lease, caller)
+                .await;
         }
     }
 
-    async fn load_for_refresh(&self, account_id: &str) -> Result<Option<(Account, Connection)>, Error> {
+    async fn load_for_refresh(
+        &self,
+        account_id: &str,
+    ) -> Result<Option<(Account, Connection)>, Error> {
         let Some(account) = self
-            .db
-            .read_all(vec![account::by_id_statement(account_id)])
+            .first(account::by_id_statement(account_id))
             .await?
-            .into_iter()
-            .flatten()
-            .next()
             .map(|row| account::from_row(&row))
             .transpose()?
         else {
             return Ok(None);
         };
         let connection = self
-            .db
-            .read_all(vec![connection::by_id_statement(&account.connection_id)])
+            .first(connection::by_id_statement(&account.connection_id))
             .await?
-            .into_iter()
-            .flatten()
-            .next()
             .map(|row| connection::from_row(&row))
             .transpose()?;
         Ok(connection.map(|connection| (account, connection)))
@@ -297,7 +301,9 @@ impl Vault {
         };
         // Step 5.
         let called_at = self.now();
-        let answer = self.call_provider(&account, &settings, &tokens, &lease).await;
+        let answer = self
+            .call_provider(&account, &settings, &tokens, &lease)
+            .await;
         match answer {
             Ok(answer) => {
                 self.keep(&account, &connection, tokens, answer, &lease, caller)
@@ -367,7 +373,10 @@ impl Vault {
         caller: &Caller,
     ) -> Result<(), Error> {
         let now = self.now();
-        let scopes = answer.scopes.clone().unwrap_or_else(|| account.scopes.clone());
+        let scopes = answer
+            .scopes
+            .clone()
+            .unwrap_or_else(|| account.scopes.clone());
         let refresh_expires_at = match answer.refresh_token_expires_in {
             Some(seconds) => Some(after(now, seconds)),
             None => account.refresh_expires_at,
@@ -473,10 +482,19 @@ impl Vault {
             if present.generation > account.generation {
                 return Ok(());
             }
-            let reason = failure.provider_error.as_deref().unwrap_or("invalid_grant").to_owned();
+            let reason = failure
+                .provider_error
+                .as_deref()
+                .unwrap_or("invalid_grant")
+                .to_owned();
             return if lease.uncertain {
-                self.end_account_as(account, AccountStatus::OutcomeUnknown, Some((lease, event)), caller)
-                    .await?;
+                self.end_account_as(
+                    account,
+                    AccountStatus::OutcomeUnknown,
+                    Some((lease, event)),
+                    caller,
+                )
+                .await?;
                 Err(Reason::AccountOutcomeUnknown.into())
             } else {
                 self.end_account(account, &reason, Some((lease, event)), caller)
@@ -506,7 +524,12 @@ impl Vault {
             .write(
                 Batch::new()
                     .with(release)
-                    .with(finish_intent(&account.id, lease.attempt, outcome, self.now()))
+                    .with(finish_intent(
+                        &account.id,
+                        lease.attempt,
+                        outcome,
+                        self.now(),
+                    ))
                     .with(self.audit_statement(&event, caller, self.now())),
             )
             .await?;
@@ -555,7 +578,12 @@ impl Vault {
         ));
         let event = match under {
             Some((lease, event)) => {
-                batch = batch.with(finish_intent(&account.id, lease.attempt, "refused", self.now()));
+                batch = batch.with(finish_intent(
+                    &account.id,
+                    lease.attempt,
+                    "refused",
+                    self.now(),
+                ));
                 event
             }
             None => {
@@ -643,7 +671,12 @@ fn failure_name(kind: &FailureKind) -> &'static str {
 }
 
 /// Writes the outcome of an attempt into its intent row.
-pub(crate) fn finish_intent(account_id: &str, attempt: u64, outcome: &'static str, now: Timestamp) -> Statement {
+pub(crate) fn finish_intent(
+    account_id: &str,
+    attempt: u64,
+    outcome: &'static str,
+    now: Timestamp,
+) -> Statement {
     Statement::new(
         "update refresh_intents set finished_at = $3, outcome = $4 where account_id = $1 and attempt = $2",
         params![account_id, column(attempt), now, outcome],
@@ -666,9 +699,20 @@ mod tests {
     #[test]
     fn waits_double_up_to_an_hour_and_a_quarter() {
         let now = Timestamp::from_second(1_800_000_000).unwrap();
-        for (failures, jitter, seconds) in [(0, 0, 1), (1, 0, 2), (5, 0, 32), (30, 0, 3600), (30, 255, 4496)] {
-            let wait = next_retry(&FailureKind::Unavailable, failures, now, jitter).duration_since(now);
-            assert_eq!(wait.as_secs(), seconds, "{failures} failures, jitter {jitter}");
+        for (failures, jitter, seconds) in [
+            (0, 0, 1),
+            (1, 0, 2),
+            (5, 0, 32),
+            (30, 0, 3600),
+            (30, 255, 4496),
+        ] {
+            let wait =
+                next_retry(&FailureKind::Unavailable, failures, now, jitter).duration_since(now);
+            assert_eq!(
+                wait.as_secs(),
+                seconds,
+                "{failures} failures, jitter {jitter}"
+            );
         }
     }
 
@@ -678,6 +722,9 @@ mod tests {
         let kind = FailureKind::RateLimited {
             retry_after: Duration::from_secs(90),
         };
-        assert_eq!(next_retry(&kind, 9, now, 0).duration_since(now).as_secs(), 90);
+        assert_eq!(
+            next_retry(&kind, 9, now, 0).duration_since(now).as_secs(),
+            90
+        );
     }
 }

@@ -58,7 +58,9 @@ struct KeyRow {
 }
 
 fn refused(why: &'static str) -> Error {
-    Refusal::new(Reason::WorkerRequestInvalid).describe(why).into()
+    Refusal::new(Reason::WorkerRequestInvalid)
+        .describe(why)
+        .into()
 }
 
 impl WorkerRequest {
@@ -67,7 +69,9 @@ impl WorkerRequest {
         let jws = UnverifiedJws::parse(text)
             .map_err(|_| refused("The worker request is not a signed JWT in compact form."))?;
         if jws.typ() != Some(TYP) {
-            return Err(refused("The worker request needs the header typ token-vault-req+jwt."));
+            return Err(refused(
+                "The worker request needs the header typ token-vault-req+jwt.",
+            ));
         }
         let unverified_sub = jws
             .unverified_claims()
@@ -129,7 +133,11 @@ impl Vault {
     }
 
     /// Step 5.
-    pub(crate) async fn use_once(&self, client: &Client, worker: &VerifiedWorker) -> Result<(), Error> {
+    pub(crate) async fn use_once(
+        &self,
+        client: &Client,
+        worker: &VerifiedWorker,
+    ) -> Result<(), Error> {
         let scope = format!("worker:{}", client.client_id);
         let keep = after(worker.issued_at, (LONGEST_AGE + SKEW + 1).unsigned_abs());
         let insert = replay::statement(&scope, &worker.jti, keep);
@@ -172,11 +180,15 @@ fn verify(
     let malformed = || refused("A claim of the worker request has the wrong type.");
 
     if claims.str("iss").map_err(|_| malformed())? != Some(client_id) {
-        return Err(refused("iss of the worker request has to be the client id."));
+        return Err(refused(
+            "iss of the worker request has to be the client id.",
+        ));
     }
     let audience = claims.audience().map_err(|_| malformed())?;
     if audience != [issuer] {
-        return Err(refused("aud of the worker request has to be this issuer, with its slash."));
+        return Err(refused(
+            "aud of the worker request has to be this issuer, with its slash.",
+        ));
     }
     let issued_at = claims
         .timestamp("iat")
@@ -189,7 +201,11 @@ fn verify(
     if age < SignedDuration::from_secs(-SKEW) {
         return Err(refused("iat of the worker request lies in the future."));
     }
-    if claims.timestamp("exp").map_err(|_| malformed())?.is_some_and(|exp| exp <= now) {
+    if claims
+        .timestamp("exp")
+        .map_err(|_| malformed())?
+        .is_some_and(|exp| exp <= now)
+    {
         return Err(refused("The worker request has expired."));
     }
     let ahead = SignedDuration::from_secs(SKEW);
@@ -240,7 +256,9 @@ pub(crate) fn check_access(
         .privileged_access
         .as_ref()
         .ok_or(Reason::PrivilegedAccessNotGranted)?;
-    let address = caller.canonical_address().ok_or(Reason::AddressNotAllowed)?;
+    let address = caller
+        .canonical_address()
+        .ok_or(Reason::AddressNotAllowed)?;
     if !access
         .ip_allowlist
         .iter()
@@ -278,7 +296,7 @@ fn covers(entry: &str, address: IpAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use seal::{SigningKey, SystemEntropy};
+    use seal::SigningKey;
     use serde_json::{Value, json};
 
     use super::*;
@@ -296,8 +314,12 @@ mod tests {
         })
     }
 
-    fn run(typ: &str, claims: &Value, change: impl Fn(&mut KeyRow)) -> Result<VerifiedWorker, String> {
-        let key = SigningKey::generate(Algorithm::Es256, &SystemEntropy).unwrap();
+    fn run(
+        typ: &str,
+        claims: &Value,
+        change: impl Fn(&mut KeyRow),
+    ) -> Result<VerifiedWorker, String> {
+        let key = SigningKey::generate(Algorithm::Es256).unwrap();
         let text = key.sign(Some("k1"), typ, claims).unwrap();
         let mut row = KeyRow {
             kid: "k1".to_owned(),
@@ -344,7 +366,11 @@ mod tests {
             ("wk_07_expired", "exp", json!(at(0))),
             ("nbf_ahead", "nbf", json!(at(11))),
             ("other_audience", "aud", json!("https://vault.example")),
-            ("two_audiences", "aud", json!([ISSUER, "https://other.example/"])),
+            (
+                "two_audiences",
+                "aud",
+                json!([ISSUER, "https://other.example/"]),
+            ),
             ("jti_missing", "jti", Value::Null),
             ("jti_empty", "jti", json!("")),
             ("context_missing", "audit_context", Value::Null),
@@ -373,7 +399,9 @@ mod tests {
 
     #[test]
     fn wk_04_an_unknown_user_is_told_like_a_missing_account() {
-        let said = run(TYP, &claims(), |key| key.user_live = false).err().unwrap();
+        let said = run(TYP, &claims(), |key| key.user_live = false)
+            .err()
+            .unwrap();
         assert_eq!(
             said,
             Refusal::new(Reason::AccountNotConnected).description()

@@ -1,0 +1,301 @@
+//! An API: a resource server registered here. Its identifier is the `aud` of the access tokens for it.
+
+use jiff::Timestamp;
+use oauth::scope::Scope;
+use seal::Algorithm;
+use serde::{Deserialize, Serialize};
+use store::{Batch, Row, Statement, WriteError, params};
+
+use crate::{Error, Fault, Reason, Refusal, Settings, Vault};
+
+/// Who may have tokens for an API (contract 4.3, `subject_type_authorization`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AccessPolicy {
+    /// Everybody, all scopes.
+    AllowAll,
+    /// Nobody.
+    DenyAll,
+    /// Clients with a client grant, the scopes in it.
+    RequireClientGrant,
+}
+
+impl AccessPolicy {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::AllowAll => "allow_all",
+            Self::DenyAll => "deny_all",
+            Self::RequireClientGrant => "require_client_grant",
+        }
+    }
+
+    fn parse(text: &str) -> Result<Self, Fault> {
+        [Self::AllowAll, Self::DenyAll, Self::RequireClientGrant]
+            .into_iter()
+            .find(|policy| policy.as_str() == text)
+            .ok_or_else(|| Fault::Internal(format!("apis: policy '{text}'")))
+    }
+}
+
+/// A scope of an API.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApiScope {
+    /// The word.
+    pub value: String,
+    /// What people read about it.
+    #[serde(default)]
+    pub description: String,
+}
+
+/// A registered API.
+#[derive(Debug, Clone)]
+pub struct Api {
+    /// The audience.
+    pub identifier: String,
+    /// What people read.
+    pub name: String,
+    /// Its scopes.
+    pub scopes: Vec<ApiScope>,
+    /// The algorithm of its access tokens.
+    pub signing_alg: Algorithm,
+    /// Seconds that its access tokens live.
+    pub token_lifetime: u64,
+    /// Whether refresh tokens may be issued for it.
+    pub allow_offline_access: bool,
+    /// Whether first-party clients need no consent for it.
+    pub skip_consent: bool,
+    /// Who may have tokens for users.
+    pub user_policy: AccessPolicy,
+    /// Who may have tokens for themselves.
+    pub client_policy: AccessPolicy,
+}
+
+/// What it takes to register an API.
+#[derive(Debug, Clone)]
+pub struct NewApi {
+    /// The audience: 1 to 255 printable characters, best an https URL.
+    pub identifier: String,
+    /// What people read.
+    pub name: String,
+    /// Its scopes, without descriptions.
+    pub scopes: Vec<String>,
+    /// The algorithm of its access tokens; the deployment's where none is named.
+    pub signing_alg: Option<Algorithm>,
+    /// Seconds that its access tokens live.
+    pub token_lifetime: u64,
+    /// Whether refresh tokens may be issued for it.
+    pub allow_offline_access: bool,
+    /// Whether first-party clients need no consent for it.
+    pub skip_consent: bool,
+    /// Who may have tokens for users.
+    pub user_policy: AccessPolicy,
+    /// Who may have tokens for themselves.
+    pub client_policy: AccessPolicy,
+}
+
+impl Default for NewApi {
+    fn default() -> Self {
+        Self {
+            identifier: String::new(),
+            name: String::new(),
+            scopes: Vec::new(),
+            signing_alg: None,
+            token_lifetime: 24 * 3600,
+            allow_offline_access: true,
+            skip_consent: true,
+            user_policy: AccessPolicy::AllowAll,
+            client_policy: AccessPolicy::RequireClientGrant,
+        }
+    }
+}
+
+impl Api {
+    /// All of its scopes.
+    pub(crate) fn all_scopes(&self) -> Scope {
+        self.scopes
+            .iter()
+            .map(|scope| scope.value.clone())
+            .collect()
+    }
+
+    /// What people read about a scope.
+    pub(crate) fn description_of(&self, scope: &str) -> &str {
+        self.scopes
+            .iter()
+            .find(|known| known.value == scope)
+            .map_or("", |known| known.description.as_str())
+    }
+}
+
+impl Vault {
+    /// Registers an API.
+    ///
+    /// # Errors
+    /// [`Reason::InvalidBody`] names the field that is wrong.
+    pub async fn create_api(&self, new: NewApi) -> Result<Api, Error> {
+        let is_identifier = (1..=255).contains(&new.identifier.len())
+            && new.identifier.bytes().all(|byte| byte.is_ascii_graphic());
+        if !is_identifier {
+            return Err(Refusal::new(Reason::InvalidBody)
+                .describe("identifier: 1 to 255 printable characters without spaces.")
+                .into());
+        }
+        for scope in &new.scopes {
+            if Scope::parse(scope)?.iter().count() != 1 {
+                return Err(Refusal::new(Reason::InvalidBody)
+                    .describe("scopes: each is one word.")
+                    .into());
+            }
+        }
+        let api = Api {
+            identifier: new.identifier,
+            name: new.name,
+            scopes: new
+                .scopes
+                .into_iter()
+                .map(|value| ApiScope {
+                    value,
+                    description: String::new(),
+                })
+                .collect(),
+            signing_alg: new.signing_alg.unwrap_or(self.settings.access_token_alg),
+            token_lifetime: new.token_lifetime.clamp(1, 30 * 24 * 3600),
+            allow_offline_access: new.allow_offline_access,
+            skip_consent: new.skip_consent,
+            user_policy: new.user_policy,
+            client_policy: new.client_policy,
+        };
+        let id = seal::random_id(self.entropy.as_ref(), "api_");
+        match self
+            .db
+            .write(Batch::new().with(insert(&api, &id, self.now())?.exactly(1)))
+            .await
+        {
+            Ok(_) => Ok(api),
+            Err(WriteError::Expectation { .. }) => Err(Refusal::new(Reason::InvalidBody)
+                .describe("identifier: there is an API of that identifier already.")
+                .into()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The API of an identifier.
+    pub async fn find_api(&self, identifier: &str) -> Result<Option<Api>, Error> {
+        self.first(by_identifier_statement(identifier))
+            .await?
+            .as_ref()
+            .map(from_row)
+            .transpose()
+    }
+
+    /// Makes the APIs that every deployment has: My Account and Management. Several nodes may do it at once.
+    pub(crate) async fn ensure_own_apis(&self) -> Result<(), Error> {
+        let mut batch = Batch::new();
+        for api in own_apis(&self.settings) {
+            let id = seal::random_id(self.entropy.as_ref(), "api_");
+            batch = batch.with(insert(&api, &id, self.now())?);
+        }
+        self.db.write(batch).await?;
+        Ok(())
+    }
+}
+
+fn own_apis(settings: &Settings) -> [Api; 2] {
+    let scopes = |words: &[(&str, &str)]| {
+        words
+            .iter()
+            .map(|(value, description)| ApiScope {
+                value: (*value).to_owned(),
+                description: (*description).to_owned(),
+            })
+            .collect()
+    };
+    let my_account = Api {
+        identifier: settings.issuer.me_audience(),
+        name: "My Account".to_owned(),
+        scopes: scopes(&[
+            ("create:me:connected_accounts", "Connect accounts for you"),
+            ("delete:me:connected_accounts", "Disconnect your accounts"),
+            (
+                "read:me:connected_accounts",
+                "See which accounts you have connected",
+            ),
+        ]),
+        signing_alg: settings.access_token_alg,
+        token_lifetime: 24 * 3600,
+        allow_offline_access: true,
+        skip_consent: true,
+        user_policy: AccessPolicy::RequireClientGrant,
+        // A client without a user has no account (contract 1, row 19).
+        client_policy: AccessPolicy::DenyAll,
+    };
+    let management = Api {
+        identifier: settings.issuer.management_audience(),
+        name: "Management".to_owned(),
+        scopes: Vec::new(),
+        allow_offline_access: false,
+        skip_consent: false,
+        user_policy: AccessPolicy::DenyAll,
+        client_policy: AccessPolicy::RequireClientGrant,
+        ..my_account.clone()
+    };
+    [my_account, management]
+}
+
+// The columns of `apis`, in the order that `from_row` reads them.
+macro_rules! api_columns {
+    () => {
+        "p.identifier, p.name, p.scopes, p.signing_alg, p.token_lifetime, p.allow_offline_access, p.skip_consent,
+         p.user_policy, p.client_policy"
+    };
+}
+
+pub(crate) fn by_identifier_statement(identifier: &str) -> Statement {
+    Statement::new(
+        concat!(
+            "select ",
+            api_columns!(),
+            " from apis p where p.identifier = $1"
+        ),
+        params![identifier],
+    )
+}
+
+pub(crate) fn from_row(row: &Row) -> Result<Api, Error> {
+    Ok(Api {
+        identifier: row.text(0)?.to_owned(),
+        name: row.text(1)?.to_owned(),
+        scopes: serde_json::from_str(row.text(2)?)?,
+        signing_alg: Algorithm::from_str(row.text(3)?)
+            .ok_or_else(|| Fault::Internal("apis.signing_alg".to_owned()))?,
+        token_lifetime: u64::try_from(row.int(4)?)
+            .map_err(|_| Fault::Internal("apis.token_lifetime".to_owned()))?,
+        allow_offline_access: row.bool(5)?,
+        skip_consent: row.bool(6)?,
+        user_policy: AccessPolicy::parse(row.text(7)?)?,
+        client_policy: AccessPolicy::parse(row.text(8)?)?,
+    })
+}
+
+/// Does nothing where the API is there already; who wants it new says `exactly(1)`.
+fn insert(api: &Api, id: &str, now: Timestamp) -> Result<Statement, Error> {
+    Ok(Statement::new(
+        "insert into apis (identifier, id, name, scopes, signing_alg, token_lifetime, allow_offline_access,
+                           skip_consent, user_policy, client_policy, created_at, updated_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11)
+         on conflict do nothing",
+        params![
+            api.identifier.as_str(),
+            id,
+            api.name.as_str(),
+            serde_json::to_string(&api.scopes)?,
+            api.signing_alg.as_str(),
+            i64::try_from(api.token_lifetime).unwrap_or(i64::MAX),
+            api.allow_offline_access,
+            api.skip_consent,
+            api.user_policy.as_str(),
+            api.client_policy.as_str(),
+            now,
+        ],
+    ))
+}

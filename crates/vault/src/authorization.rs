@@ -1,0 +1,128 @@
+//! An authorization: what one user allowed one client at one login. Codes, refresh tokens and access tokens hang on it;
+//! revoking it ends them all.
+
+use jiff::Timestamp;
+use oauth::scope::Scope;
+use store::{Row, Statement, params};
+
+use crate::Error;
+
+/// What the standard scopes are; they belong to no API.
+pub(crate) const OIDC_SCOPES: [&str; 4] = ["openid", "profile", "email", "offline_access"];
+
+/// An authorization with what decides whether it lives.
+#[derive(Debug, Clone)]
+pub(crate) struct Authorization {
+    pub(crate) id: String,
+    pub(crate) client_id: String,
+    pub(crate) user_id: String,
+    pub(crate) session_id: Option<String>,
+    /// The API that was asked for; None: only userinfo.
+    pub(crate) audience: Option<String>,
+    pub(crate) scope: Scope,
+    pub(crate) auth_time: Timestamp,
+    revoked: bool,
+    session_over: bool,
+    party_over: bool,
+}
+
+impl Authorization {
+    /// Whether anything may be had by it. Without `offline_access` it ends with its session; it never outlives its
+    /// user or client.
+    pub(crate) fn is_live(&self) -> bool {
+        let outlives_session = self.scope.contains("offline_access");
+        !self.revoked && !self.party_over && (outlives_session || !self.session_over)
+    }
+
+    /// The standard scopes among those granted.
+    pub(crate) fn oidc_scope(&self) -> Scope {
+        oidc_part(&self.scope)
+    }
+}
+
+/// The standard scopes among these.
+pub(crate) fn oidc_part(scope: &Scope) -> Scope {
+    scope
+        .iter()
+        .filter(|word| OIDC_SCOPES.contains(word))
+        .collect()
+}
+
+// The columns of an authorization and of those it depends on, in the order that `from_row` reads them. A query that
+// uses them joins `authorization_tables`.
+macro_rules! authorization_columns {
+    () => {
+        "z.id, z.client_id, z.user_id, z.session_id, z.audience, z.scope, z.auth_time,
+         case when z.revoked_at is null then 0 else 1 end,
+         case when z.session_id is null or y.revoked_at is not null or y.id is null then 1 else 0 end,
+         case when u.blocked_at is not null or l.disabled_at is not null then 1 else 0 end"
+    };
+}
+pub(crate) use authorization_columns;
+
+/// How many columns `authorization_columns` names.
+pub(crate) const AUTHORIZATION_COLUMNS: usize = 10;
+
+macro_rules! authorization_tables {
+    () => {
+        "join users u on u.id = z.user_id
+         join clients l on l.client_id = z.client_id
+         left join sessions y on y.id = z.session_id"
+    };
+}
+pub(crate) use authorization_tables;
+
+/// Reads the columns from the one at `first` on.
+pub(crate) fn from_row_at(row: &Row, first: usize) -> Result<Authorization, Error> {
+    Ok(Authorization {
+        id: row.text(first)?.to_owned(),
+        client_id: row.text(first + 1)?.to_owned(),
+        user_id: row.text(first + 2)?.to_owned(),
+        session_id: row.opt_text(first + 3)?.map(str::to_owned),
+        audience: row.opt_text(first + 4)?.map(str::to_owned),
+        // What is stored was parsed when it came.
+        scope: row
+            .text(first + 5)?
+            .split(' ')
+            .filter(|word| !word.is_empty())
+            .collect(),
+        auth_time: row.timestamp(first + 6)?,
+        revoked: row.bool(first + 7)?,
+        session_over: row.bool(first + 8)?,
+        party_over: row.bool(first + 9)?,
+    })
+}
+
+/// A new authorization of a session.
+pub(crate) fn insert_statement(
+    id: &str,
+    client_id: &str,
+    session: &crate::Session,
+    audience: Option<&str>,
+    scope: &Scope,
+    now: Timestamp,
+) -> Statement {
+    Statement::new(
+        "insert into authorizations (id, client_id, user_id, session_id, audience, scope, auth_time, created_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8)",
+        params![
+            id,
+            client_id,
+            session.user_id.as_str(),
+            session.id.as_str(),
+            audience,
+            scope.to_string(),
+            session.auth_time,
+            now,
+        ],
+    )
+    .exactly(1)
+}
+
+/// Ends an authorization and all that hangs on it. Ending it twice keeps the first reason.
+pub(crate) fn revoke_statement(id: &str, reason: &'static str, now: Timestamp) -> Statement {
+    Statement::new(
+        "update authorizations set revoked_at = $2, revoked_reason = $3 where id = $1 and revoked_at is null",
+        params![id, now, reason],
+    )
+}

@@ -1,0 +1,254 @@
+//! A refresh token of ours: opaque, kept as a hash, one of a family when it rotates.
+//!
+//! A rotating token that was used stays in the table as long as its family: showing it again is how theft is noticed.
+//! Within the client's leeway, and as long as its successor was not used, it brings that same successor again, so that
+//! a client whose answer got lost is not logged out.
+
+use jiff::Timestamp;
+use seal::{
+    KeyRing, MintedToken, PresentedToken, Purpose, RecordContext, SecretBytes, SecretString,
+    TokenKind,
+};
+use store::{Row, Statement, params};
+
+use crate::authorization::{
+    self, AUTHORIZATION_COLUMNS, Authorization, authorization_columns, authorization_tables,
+};
+use crate::client::Client;
+use crate::token_set::after;
+use crate::{Error, Vault};
+
+/// A refresh token as its row says, with its authorization.
+#[derive(Debug, Clone)]
+pub(crate) struct StoredRefreshToken {
+    pub(crate) authorization: Authorization,
+    pub(crate) sequence: u64,
+    pub(crate) successor_id: Option<String>,
+    hash: Vec<u8>,
+    mac: Vec<u8>,
+    expires_at: Timestamp,
+    rotated_at: Option<Timestamp>,
+    successor: Option<Vec<u8>>,
+    successor_used: bool,
+}
+
+/// A refresh token that holds.
+#[derive(Debug)]
+pub(crate) struct Live {
+    pub(crate) user_id: String,
+}
+
+/// How a presented refresh token stands.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Not good, and nothing more to it: unknown, foreign, ended.
+    Invalid,
+    /// Used before, but its successor not yet: a retry.
+    Retried,
+    /// Used before, and the family went on without it: somebody else has it.
+    Reused,
+    /// Good.
+    Usable,
+}
+
+impl StoredRefreshToken {
+    /// Judges a presented token. Nothing is believed before the secret half was compared.
+    pub(crate) fn standing(
+        &self,
+        presented: &PresentedToken,
+        client: &Client,
+        now: Timestamp,
+        ring: &KeyRing,
+    ) -> Standing {
+        let is_this_one = presented.matches(ring, &self.hash)
+            && ring.mac_matches(
+                Purpose::RowMac,
+                "refresh_tokens",
+                &mac_parts(
+                    &presented.id,
+                    &self.authorization.id,
+                    &self.sequence.to_be_bytes(),
+                    &self.expires_at.as_microsecond().to_be_bytes(),
+                ),
+                &self.mac,
+            );
+        let is_good = is_this_one
+            && self.authorization.client_id == client.client_id
+            && self.authorization.is_live()
+            && self.expires_at > now;
+        match self.rotated_at {
+            _ if !is_good => Standing::Invalid,
+            None => Standing::Usable,
+            Some(rotated_at)
+                if !self.successor_used
+                    && now <= after(rotated_at, client.refresh_token.leeway) =>
+            {
+                Standing::Retried
+            }
+            Some(_) => Standing::Reused,
+        }
+    }
+
+    /// Judges a token that is shown in an exchange, which does not use it up. None: refused.
+    pub(crate) fn check(
+        &self,
+        presented: &PresentedToken,
+        client: &Client,
+        now: Timestamp,
+        ring: &KeyRing,
+    ) -> Option<Live> {
+        match self.standing(presented, client, now, ring) {
+            Standing::Usable | Standing::Retried => Some(Live {
+                user_id: self.authorization.user_id.clone(),
+            }),
+            Standing::Invalid | Standing::Reused => None,
+        }
+    }
+
+    /// The successor, which only whoever shows this token can read.
+    pub(crate) fn open_successor(
+        &self,
+        text: &str,
+        id: &str,
+        ring: &KeyRing,
+    ) -> Result<Option<SecretString>, Error> {
+        let Some(sealed) = &self.successor else {
+            return Ok(None);
+        };
+        let opened =
+            successor_ring(text, ring).open(Purpose::Record, &successor_context(id), sealed)?;
+        let text = std::str::from_utf8(opened.reveal())
+            .map_err(|_| crate::Fault::Internal("a successor is not UTF-8".to_owned()))?;
+        Ok(Some(SecretString::new(text.to_owned())))
+    }
+
+    /// When the family ends; rotation does not put it off.
+    pub(crate) fn expires_at(&self) -> Timestamp {
+        self.expires_at
+    }
+}
+
+impl Vault {
+    /// A token of an authorization and the statement that stores it.
+    pub(crate) fn new_refresh_token(
+        &self,
+        authorization_id: &str,
+        sequence: u64,
+        expires_at: Timestamp,
+        now: Timestamp,
+    ) -> (MintedToken, Statement) {
+        let minted = seal::mint(TokenKind::RefreshToken, self.entropy.as_ref(), &self.ring);
+        let mac = self.ring.mac(
+            Purpose::RowMac,
+            "refresh_tokens",
+            &mac_parts(
+                &minted.id,
+                authorization_id,
+                &sequence.to_be_bytes(),
+                &expires_at.as_microsecond().to_be_bytes(),
+            ),
+        );
+        let insert = Statement::new(
+            "insert into refresh_tokens (id, hash, mac, authorization_id, sequence, created_at, expires_at)
+             values ($1, $2, $3, $4, $5, $6, $7)",
+            params![
+                minted.id.as_str(),
+                minted.hash,
+                mac,
+                authorization_id,
+                i64::try_from(sequence).unwrap_or(i64::MAX),
+                now,
+                expires_at,
+            ],
+        )
+        .exactly(1);
+        (minted, insert)
+    }
+
+    /// Marks a token as used, with its successor sealed under it. Touches nothing where it was used meanwhile.
+    pub(crate) fn rotate_statement(
+        &self,
+        presented: &PresentedToken,
+        text: &str,
+        successor: &MintedToken,
+        now: Timestamp,
+    ) -> Result<Statement, Error> {
+        let sealed = successor_ring(text, &self.ring).seal(
+            self.entropy.as_ref(),
+            Purpose::Record,
+            &successor_context(&presented.id),
+            successor.token.reveal().as_bytes(),
+        )?;
+        Ok(Statement::new(
+            "update refresh_tokens set rotated_at = $2, successor_id = $3, successor = $4
+              where id = $1 and rotated_at is null",
+            params![presented.id.as_str(), now, successor.id.as_str(), sealed],
+        )
+        .exactly(1))
+    }
+}
+
+/// A ring with one key, made of the token itself (threats 6.5).
+fn successor_ring(text: &str, ring: &KeyRing) -> KeyRing {
+    let key = ring.mac(Purpose::TokenPepper, "successor", &[text.as_bytes()]);
+    let mut own = KeyRing::new("successor");
+    own.insert(Purpose::Record, 1, SecretBytes::new(key.to_vec()));
+    own
+}
+
+fn successor_context(id: &str) -> RecordContext<'_> {
+    RecordContext {
+        table: "refresh_tokens",
+        row_id: id,
+        field: "successor",
+        generation: 1,
+    }
+}
+
+fn mac_parts<'a>(
+    id: &'a str,
+    authorization_id: &'a str,
+    sequence: &'a [u8; 8],
+    expires_at: &'a [u8; 8],
+) -> [&'a [u8]; 4] {
+    [
+        id.as_bytes(),
+        authorization_id.as_bytes(),
+        sequence,
+        expires_at,
+    ]
+}
+
+/// The token of a lookup id with its authorization and whether its successor was used.
+pub(crate) fn lookup_statement(id: &str) -> Statement {
+    Statement::new(
+        concat!(
+            "select ",
+            authorization_columns!(),
+            ", r.sequence, r.hash, r.mac, r.expires_at, r.rotated_at, r.successor_id, r.successor,
+               case when n.rotated_at is null then 0 else 1 end
+             from refresh_tokens r
+             join authorizations z on z.id = r.authorization_id ",
+            authorization_tables!(),
+            " left join refresh_tokens n on n.id = r.successor_id
+             where r.id = $1"
+        ),
+        params![id],
+    )
+}
+
+pub(crate) fn from_row(row: &Row) -> Result<StoredRefreshToken, Error> {
+    let at = AUTHORIZATION_COLUMNS;
+    Ok(StoredRefreshToken {
+        authorization: authorization::from_row_at(row, 0)?,
+        sequence: u64::try_from(row.int(at)?)
+            .map_err(|_| crate::Fault::Internal("refresh_tokens.sequence".to_owned()))?,
+        hash: row.blob(at + 1)?.to_vec(),
+        mac: row.blob(at + 2)?.to_vec(),
+        expires_at: row.timestamp(at + 3)?,
+        rotated_at: row.opt_timestamp(at + 4)?,
+        successor_id: row.opt_text(at + 5)?.map(str::to_owned),
+        successor: row.opt_blob(at + 6)?.map(<[u8]>::to_vec),
+        successor_used: row.bool(at + 7)?,
+    })
+}

@@ -1,0 +1,19 @@
+//! Identifiers of signed requests that are good once: client assertions and worker requests.
+
+use jiff::Timestamp;
+use store::{Statement, params};
+
+/// Uses an identifier up. It conflicts where it was used before, on any node; kept until the request could no longer
+/// be accepted anyway.
+pub(crate) fn statement(scope: &str, jti: &str, expires_at: Timestamp) -> Statement {
+    Statement::new(
+        "insert into replays (scope, jti, expires_at) values ($1, $2, $3)",
+        params![scope, jti, expires_at],
+    )
+    .exactly(1)
+}
+
+/// Forgets what can no longer come again.
+pub(crate) fn sweep_statement(now: Timestamp) -> Statement {
+    Statement::new("delete from replays where expires_at < $1", params![now])
+}

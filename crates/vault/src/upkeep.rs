@@ -1,0 +1,34 @@
+//! What has to be done now and then, by any node: forgetting what can no longer be used.
+
+use jiff::{SignedDuration, Timestamp};
+use store::{Batch, Statement, params};
+
+use crate::{Error, Vault, access_token, replay};
+
+/// How long finished things are kept for whoever looks into what happened.
+const KEEP: SignedDuration = SignedDuration::from_hours(24);
+
+impl Vault {
+    /// Deletes expired codes, pushed requests, interactions, connect flows, replay marks, throttles and sessions.
+    /// Several nodes may do it at once.
+    pub async fn sweep(&self) -> Result<(), Error> {
+        let now = self.now();
+        let then = now.checked_sub(KEEP).unwrap_or(Timestamp::MIN);
+        let mut batch = Batch::new()
+            .with(replay::sweep_statement(now))
+            .with(access_token::sweep_statement(now));
+        for sql in [
+            "delete from codes where expires_at < $1",
+            "delete from connect_flows where expires_at < $1",
+            "delete from interactions where expires_at < $1",
+            "delete from pushed_requests where expires_at < $1",
+            "delete from refresh_intents where finished_at < $1",
+            "delete from sessions where expires_at < $1",
+            "delete from throttles where window_start < $1",
+        ] {
+            batch = batch.with(Statement::new(sql, params![then]));
+        }
+        self.db.write(batch).await?;
+        Ok(())
+    }
+}
