@@ -1,289 +1,16 @@
-//! A person's way through the vault without a browser: forms are read and sent, redirects are followed, cookies kept.
+//! A person's way through the vault without a browser.
 //!
-//! `demo` tells it step by step; `dev token` uses it to fetch the tokens that the printed `curl` lines need.
-
-use std::collections::BTreeMap;
-use std::path::Path;
+//! `demo` tells it step by step; `dev-token` uses it to fetch the tokens that the printed `curl` lines need.
 
 use anyhow::{Context, Result, anyhow, bail};
+use headless::{Agent, MOST_HOPS};
 use oauth::grant;
-use reqwest::{Client, Method, StatusCode, Url, header};
+use reqwest::{Method, Url};
 use seal::{Algorithm, SigningKey};
 use serde_json::{Value, json};
 use vault::Clock;
 
 use crate::dev_file::{DevFile, SandboxLogin};
-
-/// The most pages one errand may lead through.
-const MOST_HOPS: usize = 20;
-
-/// A user agent without JavaScript: a cookie jar and a reader of forms.
-pub(crate) struct Agent {
-    http: Client,
-    /// By host and name.
-    cookies: BTreeMap<(String, String), String>,
-}
-
-/// An answer that stopped the agent: a page, or a redirect to somewhere it was told not to follow.
-pub(crate) struct Stop {
-    pub(crate) url: Url,
-    pub(crate) page: String,
-}
-
-/// A form of a page: where it goes and what it already holds. Its first button is the main choice.
-struct Form {
-    action: Url,
-    method: Method,
-    fields: Vec<(String, String)>,
-    names: Vec<String>,
-}
-
-impl Agent {
-    /// An agent that trusts the local authority in `ca_file`.
-    pub(crate) fn new(ca_file: &Path) -> Result<Self> {
-        let pem =
-            std::fs::read(ca_file).with_context(|| format!("cannot read {}", ca_file.display()))?;
-        let http = Client::builder()
-            .tls_certs_only([reqwest::Certificate::from_pem(&pem)?])
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .build()?;
-        Ok(Self {
-            http,
-            cookies: BTreeMap::new(),
-        })
-    }
-
-    /// Opens a URL and goes on until a page, or a redirect to `until`.
-    pub(crate) async fn open(&mut self, url: &str, until: &str) -> Result<Stop> {
-        self.send(Method::GET, Url::parse(url)?, None, until).await
-    }
-
-    /// Fills in the first form of a page and presses its first button.
-    pub(crate) async fn submit(
-        &mut self,
-        stop: &Stop,
-        values: &[(&str, &str)],
-        until: &str,
-    ) -> Result<Stop> {
-        let form = Form::first(stop)?;
-        let mut fields = form.fields;
-        for (name, value) in values {
-            if !form.names.iter().any(|known| known == name) {
-                bail!(
-                    "the form at {} has no field '{name}'",
-                    without_query(&stop.url)
-                );
-            }
-            fields.retain(|(known, _)| known != name);
-            fields.push(((*name).to_owned(), (*value).to_owned()));
-        }
-        self.send(form.method, form.action, Some(fields), until)
-            .await
-    }
-
-    async fn send(
-        &mut self,
-        mut method: Method,
-        mut url: Url,
-        mut fields: Option<Vec<(String, String)>>,
-        until: &str,
-    ) -> Result<Stop> {
-        for _ in 0..MOST_HOPS {
-            let host = url.host_str().unwrap_or_default().to_owned();
-            let cookies: Vec<String> = self
-                .cookies
-                .iter()
-                .filter(|((owner, _), _)| *owner == host)
-                .map(|((_, name), value)| format!("{name}={value}"))
-                .collect();
-            let mut request = self.http.request(method.clone(), url.clone());
-            if !cookies.is_empty() {
-                request = request.header(header::COOKIE, cookies.join("; "));
-            }
-            if let Some(fields) = &fields {
-                request = match method {
-                    Method::GET => request.query(fields),
-                    _ => request
-                        .header(header::ORIGIN, url.origin().ascii_serialization())
-                        .form(fields),
-                };
-            }
-            let answer = request
-                .send()
-                .await
-                .with_context(|| format!("asking {}", without_query(&url)))?;
-            for cookie in answer.headers().get_all(header::SET_COOKIE) {
-                self.keep_cookie(&host, cookie.to_str()?);
-            }
-            let status = answer.status();
-            if status.is_redirection() {
-                let location = answer
-                    .headers()
-                    .get(header::LOCATION)
-                    .context("a redirect without Location")?
-                    .to_str()?;
-                let next = url.join(location)?;
-                if next.as_str().starts_with(until) {
-                    return Ok(Stop {
-                        url: next,
-                        page: String::new(),
-                    });
-                }
-                (method, url, fields) = (Method::GET, next, None);
-                continue;
-            }
-            let page = answer.text().await?;
-            if status != StatusCode::OK {
-                bail!(
-                    "{} answered {status}: {}",
-                    without_query(&url),
-                    heading(&page)
-                );
-            }
-            return Ok(Stop { url, page });
-        }
-        bail!("too many redirects, the last to {}", without_query(&url))
-    }
-
-    fn keep_cookie(&mut self, host: &str, text: &str) {
-        let mut parts = text.split(';');
-        let Some((name, value)) = parts.next().and_then(|pair| pair.split_once('=')) else {
-            return;
-        };
-        let gone =
-            value.is_empty() || parts.any(|part| part.trim().eq_ignore_ascii_case("max-age=0"));
-        let key = (host.to_owned(), name.trim().to_owned());
-        if gone {
-            self.cookies.remove(&key);
-        } else {
-            self.cookies.insert(key, value.trim().to_owned());
-        }
-    }
-
-    /// A call of an API: JSON in, JSON out, with the status.
-    pub(crate) async fn call(
-        &self,
-        method: Method,
-        url: &str,
-        bearer: Option<&str>,
-        body: Option<&Value>,
-    ) -> Result<(StatusCode, Value)> {
-        let mut request = self.http.request(method, url);
-        if let Some(bearer) = bearer {
-            request = request.bearer_auth(bearer);
-        }
-        if let Some(body) = body {
-            request = request
-                .header(header::CONTENT_TYPE, "application/json")
-                .body(body.to_string());
-        }
-        let answer = request
-            .send()
-            .await
-            .with_context(|| format!("asking {url}"))?;
-        let status = answer.status();
-        let text = answer.text().await?;
-        let body = if text.is_empty() {
-            Value::Null
-        } else {
-            serde_json::from_str(&text).unwrap_or(Value::String(text))
-        };
-        Ok((status, body))
-    }
-
-    /// The same, where anything but success is a failure of the errand.
-    pub(crate) async fn expect(
-        &self,
-        method: Method,
-        url: &str,
-        bearer: Option<&str>,
-        body: Option<&Value>,
-    ) -> Result<Value> {
-        let (status, answer) = self.call(method, url, bearer, body).await?;
-        if !status.is_success() {
-            bail!("{url} answered {status}: {answer}");
-        }
-        Ok(answer)
-    }
-}
-
-impl Form {
-    fn first(stop: &Stop) -> Result<Self> {
-        let nothing = || {
-            anyhow!(
-                "there is no form at {}: {}",
-                without_query(&stop.url),
-                heading(&stop.page)
-            )
-        };
-        let start = stop.page.find("<form").ok_or_else(nothing)?;
-        let rest = stop.page.get(start..).unwrap_or_default();
-        let form = rest.split("</form>").next().unwrap_or_default();
-        let head = form.split('>').next().unwrap_or_default();
-        let action = stop
-            .url
-            .join(&attribute(head, "action").unwrap_or_default())?;
-        let method = match attribute(head, "method").as_deref() {
-            Some(method) if method.eq_ignore_ascii_case("post") => Method::POST,
-            _ => Method::GET,
-        };
-        let mut fields = Vec::new();
-        let mut names = Vec::new();
-        let mut button = None;
-        for tag in form.split('<').skip(1) {
-            let tag = tag.split('>').next().unwrap_or_default();
-            let Some(name) = attribute(tag, "name") else {
-                continue;
-            };
-            let value = attribute(tag, "value").unwrap_or_default();
-            if tag.starts_with("input") {
-                names.push(name.clone());
-                fields.push((name, value));
-            } else if tag.starts_with("button") && button.is_none() {
-                button = Some((name, value));
-            }
-        }
-        fields.extend(button);
-        Ok(Self {
-            action,
-            method,
-            fields,
-            names,
-        })
-    }
-}
-
-fn attribute(tag: &str, name: &str) -> Option<String> {
-    let start = tag.find(&format!(" {name}=\""))? + name.len() + 3;
-    let value = tag.get(start..)?.split('"').next()?;
-    Some(
-        value
-            .replace("&#38;", "&")
-            .replace("&amp;", "&")
-            .replace("&#34;", "\"")
-            .replace("&quot;", "\"")
-            .replace("&#39;", "'")
-            .replace("&#60;", "<")
-            .replace("&lt;", "<"),
-    )
-}
-
-/// What a page says first, to put into an error.
-fn heading(page: &str) -> String {
-    let text = page
-        .split_once("<h1")
-        .and_then(|(_, rest)| rest.split_once('>'))
-        .and_then(|(_, rest)| rest.split_once("</h1>"))
-        .map_or(page, |(text, _)| text);
-    text.trim().chars().take(300).collect()
-}
-
-fn without_query(url: &Url) -> String {
-    let mut url = url.clone();
-    url.set_query(None);
-    url.to_string()
-}
 
 /// The tokens that a login brings.
 pub(crate) struct Tokens {
@@ -300,9 +27,11 @@ pub(crate) struct Journey<'a> {
 
 impl<'a> Journey<'a> {
     pub(crate) fn new(dev: &'a DevFile) -> Result<Self> {
+        let ca = std::fs::read(&dev.ca_file)
+            .with_context(|| format!("cannot read {}", dev.ca_file.display()))?;
         Ok(Self {
             dev,
-            agent: Agent::new(&dev.ca_file)?,
+            agent: Agent::trusting(&ca)?,
         })
     }
 
@@ -340,7 +69,7 @@ impl<'a> Journey<'a> {
             ],
         )?;
         let mut stop = self.agent.open(authorize.as_str(), redirect_uri).await?;
-        if stop.page.contains("name=\"password\"") {
+        if stop.asks_for_password() {
             let user = &self.dev.user;
             stop = self
                 .agent
@@ -351,7 +80,7 @@ impl<'a> Journey<'a> {
                 )
                 .await?;
         }
-        let code = answer_parameter(&stop, "code")?;
+        let code = stop.answer("code")?;
         let answer = self
             .token(json!({
                 "grant_type": "authorization_code",
@@ -429,9 +158,9 @@ impl<'a> Journey<'a> {
         // Whatever is asked, in whatever order: a login gets the login, any other question its first button.
         for _ in 0..MOST_HOPS {
             if stop.url.as_str().starts_with(redirect_uri) {
-                return answer_parameter(&stop, "connect_code");
+                return stop.answer("connect_code");
             }
-            let values = if stop.page.contains("name=\"password\"") {
+            let values = if stop.asks_for_password() {
                 let at_vault = stop.url.as_str().starts_with(&self.dev.issuer);
                 if at_vault {
                     vec![
@@ -559,63 +288,10 @@ fn challenge_of(verifier: &str) -> Result<String> {
         .to_owned())
 }
 
-fn answer_parameter(stop: &Stop, name: &str) -> Result<String> {
-    let mut found = None;
-    for (key, value) in stop.url.query_pairs() {
-        if key == "error" {
-            bail!(
-                "the answer is an error: {}",
-                stop.url.query().unwrap_or_default()
-            );
-        }
-        if key == name {
-            found = Some(value.into_owned());
-        }
-    }
-    found.with_context(|| {
-        format!(
-            "no '{name}' at {}: {}",
-            without_query(&stop.url),
-            heading(&stop.page)
-        )
-    })
-}
-
 pub(crate) fn member(answer: &Value, name: &str) -> Result<String> {
     answer
         .get(name)
         .and_then(Value::as_str)
         .map(str::to_owned)
         .with_context(|| format!("the answer has no '{name}'"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_form_is_read_with_its_first_button() {
-        let stop = Stop {
-            url: Url::parse("https://vault.example/u/login?state=1").unwrap(),
-            page: r#"<h1>Log in</h1><form method="post" action="/u/login?a=1&amp;b=2">
-                <input type="hidden" name="csrf" value="t&#34;k"><input name="username" value="">
-                <button name="action" value="default">Go</button>
-                <button name="action" value="other">No</button></form>"#
-                .to_owned(),
-        };
-        let form = Form::first(&stop).unwrap();
-        assert_eq!(form.method, Method::POST);
-        assert_eq!(
-            form.action.as_str(),
-            "https://vault.example/u/login?a=1&b=2"
-        );
-        assert_eq!(
-            form.fields,
-            [
-                ("csrf".to_owned(), "t\"k".to_owned()),
-                ("username".to_owned(), String::new()),
-                ("action".to_owned(), "default".to_owned()),
-            ]
-        );
-    }
 }

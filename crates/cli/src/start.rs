@@ -44,7 +44,6 @@ pub(crate) async fn open_vault(
         allowed_networks: outbound.allowed_networks,
         extra_root_certificates_pem: outbound.extra_root_certificates_pem,
         deadline: outbound.deadline,
-        ..OutboundPolicy::default()
     })
     .context("the outbound settings")?;
     let master_key: Arc<dyn KeyEncryption> = Arc::new(master_key);
