@@ -116,9 +116,21 @@ impl Sandbox {
         routes::router(self.clone())
     }
 
+    /// The issuer.
+    pub fn base_url(&self) -> &str {
+        &self.inner.base_url
+    }
+
     /// What was asked so far.
     pub fn calls(&self) -> Calls {
         self.state().calls.clone()
+    }
+
+    /// Every access and refresh token that is still known here: what must not show up anywhere else.
+    pub fn issued_tokens(&self) -> Vec<String> {
+        let state = self.state();
+        let access = state.access_tokens.keys();
+        access.chain(state.refresh_tokens.keys()).cloned().collect()
     }
 
     /// Changes how it behaves from now on.

@@ -1,0 +1,412 @@
+//! What stories do over and over: log in, connect, exchange. Each goes over HTTP like anybody else's.
+
+use anyhow::{Context, Result, bail};
+use headless::{Agent, MOST_HOPS, Stop};
+use oauth::grant;
+use oauth::pkce::{CodeChallenge, CodeVerifier};
+use reqwest::{Method, StatusCode};
+use seal::SystemEntropy;
+use serde_json::{Map, Value, json};
+use url::Url;
+use vault::Clock as _;
+
+use crate::world::{DEMO_API, PASSWORD, USERNAME, WEB_CALLBACK, World};
+
+/// What a login brings.
+#[derive(Debug, Clone)]
+pub struct LoggedIn {
+    /// For the demo API.
+    pub access_token: String,
+    /// For everything else.
+    pub refresh_token: String,
+    /// Who it was.
+    pub id_token: String,
+}
+
+/// What an exchange brings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exchanged {
+    /// The provider's token.
+    pub access_token: String,
+    /// Seconds left.
+    pub expires_in: u64,
+    /// What it is good for.
+    pub scope: String,
+}
+
+/// An answer that said no.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// The status.
+    pub status: u16,
+    /// The code: `error`, or of a problem its `title`.
+    pub error: String,
+    /// The sentence.
+    pub description: String,
+}
+
+impl World {
+    /// Posts JSON to the token endpoint; secrets of request and answer are remembered.
+    pub async fn token(&mut self, body: &Value) -> Result<std::result::Result<Value, Refused>> {
+        for name in [
+            "client_secret",
+            "client_assertion",
+            "code",
+            "code_verifier",
+            "refresh_token",
+            "subject_token",
+        ] {
+            if let Some(secret) = body.get(name).and_then(Value::as_str) {
+                self.leaks.secret(secret);
+            }
+        }
+        let url = self.url("oauth/token");
+        let (status, answer) = self
+            .agent
+            .call(Method::POST, &url, None, Some(body))
+            .await?;
+        self.sort(status, answer)
+    }
+
+    /// Calls the My Account API.
+    pub async fn me(
+        &mut self,
+        method: Method,
+        path: &str,
+        token: &str,
+        body: Option<&Value>,
+    ) -> Result<std::result::Result<Value, Refused>> {
+        let url = self.url(&format!("me/v1/connected-accounts/{path}"));
+        let (status, answer) = self.agent.call(method, &url, Some(token), body).await?;
+        self.sort(status, answer)
+    }
+
+    fn sort(
+        &mut self,
+        status: StatusCode,
+        answer: Value,
+    ) -> Result<std::result::Result<Value, Refused>> {
+        if status.is_success() {
+            for name in ["access_token", "refresh_token", "id_token", "auth_session"] {
+                if let Some(secret) = answer.get(name).and_then(Value::as_str) {
+                    self.leaks.secret(secret);
+                }
+            }
+            return Ok(Ok(answer));
+        }
+        self.leaks.error(&answer.to_string());
+        let text = |names: [&str; 2]| {
+            names
+                .iter()
+                .find_map(|name| answer.get(*name)?.as_str())
+                .unwrap_or_default()
+                .to_owned()
+        };
+        Ok(Err(Refused {
+            status: status.as_u16(),
+            error: text(["error", "title"]),
+            description: text(["error_description", "detail"]),
+        }))
+    }
+
+    /// The authorize URL of the web client with PKCE, and the verifier. `change` replaces or adds parameters; an empty
+    /// value leaves one out.
+    pub fn authorize_url(&mut self, change: &[(&str, &str)]) -> Result<(String, String)> {
+        let verifier = seal::random_id(&SystemEntropy, "") + &seal::random_id(&SystemEntropy, "");
+        self.leaks.secret(&verifier);
+        let parsed =
+            CodeVerifier::parse(&verifier).map_err(|refusal| anyhow::anyhow!("{refusal:?}"))?;
+        let challenge = CodeChallenge::from_verifier(&parsed);
+        let client_id = self.clients.web.client.client_id.clone();
+        let mut fields: Vec<(&str, &str)> = vec![
+            ("response_type", "code"),
+            ("client_id", &client_id),
+            ("redirect_uri", WEB_CALLBACK),
+            ("scope", "openid profile email offline_access read:reports"),
+            ("audience", DEMO_API),
+            ("state", "client-state"),
+            ("nonce", "client-nonce"),
+            ("code_challenge", challenge.as_str()),
+            ("code_challenge_method", "S256"),
+        ];
+        for (name, value) in change {
+            fields.retain(|(known, _)| known != name);
+            if !value.is_empty() {
+                fields.push((name, value));
+            }
+        }
+        let url = Url::parse_with_params(&self.url("authorize"), fields)?;
+        Ok((url.into(), verifier))
+    }
+
+    /// Goes from an authorize URL to the client's callback, logging in and consenting where asked.
+    pub async fn pass(&mut self, agent: &mut Agent, url: &str, until: &str) -> Result<Stop> {
+        let mut stop = agent.open_any(url, until).await?;
+        for _ in 0..MOST_HOPS {
+            if stop.url.as_str().starts_with(until) || !stop.page.contains("<form") {
+                return Ok(stop);
+            }
+            let values: &[(&str, &str)] = if stop.asks_for_password() {
+                &[("username", USERNAME), ("password", PASSWORD)]
+            } else {
+                &[]
+            };
+            stop = agent.submit_any(&stop, values, until).await?;
+        }
+        bail!("the way to {until} does not end")
+    }
+
+    /// The world's own browser, out of the way of the borrow checker; put back by whoever took it.
+    fn take_agent(&mut self) -> Agent {
+        let empty = self.browser();
+        std::mem::replace(&mut self.agent, empty)
+    }
+
+    /// Logs the user in at the web client, in the world's own browser.
+    pub async fn log_in(&mut self) -> Result<LoggedIn> {
+        let (url, verifier) = self.authorize_url(&[])?;
+        let mut agent = self.take_agent();
+        let stop = self.pass(&mut agent, &url, WEB_CALLBACK).await;
+        self.agent = agent;
+        let code = stop?.answer("code")?;
+        let answer = self
+            .token(&json!({
+                "grant_type": grant::AUTHORIZATION_CODE,
+                "client_id": self.clients.web.client.client_id,
+                "client_secret": self.clients.web.secret,
+                "code": code,
+                "redirect_uri": WEB_CALLBACK,
+                "code_verifier": verifier,
+            }))
+            .await?;
+        let answer = answer.map_err(|refused| anyhow::anyhow!("{refused:?}"))?;
+        let text = |name: &str| {
+            answer[name]
+                .as_str()
+                .map(str::to_owned)
+                .context("a token is missing")
+        };
+        Ok(LoggedIn {
+            access_token: text("access_token")?,
+            refresh_token: text("refresh_token")?,
+            id_token: text("id_token")?,
+        })
+    }
+
+    /// A token for the My Account API with every scope.
+    pub async fn my_account_token(&mut self, refresh_token: &str) -> Result<String> {
+        let me = self.vault.settings().issuer.me_audience();
+        let answer = self
+            .token(&json!({
+                "grant_type": grant::REFRESH_TOKEN,
+                "client_id": self.clients.web.client.client_id,
+                "client_secret": self.clients.web.secret,
+                "refresh_token": refresh_token,
+                "audience": me,
+            }))
+            .await?;
+        let answer = answer.map_err(|refused| anyhow::anyhow!("{refused:?}"))?;
+        Ok(answer["access_token"]
+            .as_str()
+            .context("no access token")?
+            .to_owned())
+    }
+
+    /// Starts a connect flow at the sandbox with the web client's callback.
+    pub async fn start_connect(&mut self, me: &str) -> Result<Value> {
+        let body = json!({ "connection": "sandbox", "redirect_uri": WEB_CALLBACK, "state": "connect-state" });
+        let started = self.me(Method::POST, "connect", me, Some(&body)).await?;
+        let started = started.map_err(|refused| anyhow::anyhow!("{refused:?}"))?;
+        let ticket = started["connect_params"]["ticket"]
+            .as_str()
+            .context("no ticket")?;
+        self.leaks.secret(ticket);
+        Ok(started)
+    }
+
+    /// The browser's address of a started flow.
+    pub fn connect_url(&self, started: &Value) -> Result<String> {
+        let uri = started["connect_uri"].as_str().context("no connect_uri")?;
+        let ticket = started["connect_params"]["ticket"]
+            .as_str()
+            .context("no ticket")?;
+        Ok(Url::parse_with_params(uri, [("ticket", ticket)])?.into())
+    }
+
+    /// Goes through the connect pages and the sandbox as one of its people, to the client's callback.
+    pub async fn consent(
+        &mut self,
+        agent: &mut Agent,
+        started: &Value,
+        person: &str,
+    ) -> Result<Stop> {
+        let url = self.connect_url(started)?;
+        let issuer = self.url("");
+        let person = format!("{person}@sandbox.example");
+        let mut stop = agent.open_any(&url, WEB_CALLBACK).await?;
+        for _ in 0..MOST_HOPS {
+            if stop.url.as_str().starts_with(WEB_CALLBACK) || !stop.page.contains("<form") {
+                if let Some(code) = stop.parameter("connect_code") {
+                    self.leaks.secret(&code);
+                }
+                return Ok(stop);
+            }
+            let at_vault = stop.url.as_str().starts_with(&issuer);
+            let values: &[(&str, &str)] = match (stop.asks_for_password(), at_vault) {
+                (true, true) => &[("username", USERNAME), ("password", PASSWORD)],
+                (true, false) => &[("username", &person), ("password", "sandbox password")],
+                (false, _) => &[],
+            };
+            stop = agent.submit_any(&stop, values, WEB_CALLBACK).await?;
+        }
+        bail!("the way through the sandbox does not end")
+    }
+
+    /// Completes a flow.
+    pub async fn complete(
+        &mut self,
+        me: &str,
+        started: &Value,
+        connect_code: &str,
+    ) -> Result<std::result::Result<Value, Refused>> {
+        let body = json!({
+            "auth_session": started["auth_session"],
+            "connect_code": connect_code,
+            "redirect_uri": WEB_CALLBACK,
+        });
+        self.me(Method::POST, "complete", me, Some(&body)).await
+    }
+
+    /// Connects a person's account of the sandbox for the user, from the start to the end; returns the account.
+    pub async fn connect(&mut self, me: &str, person: &str) -> Result<Value> {
+        let started = self.start_connect(me).await?;
+        let mut agent = self.take_agent();
+        let stop = self.consent(&mut agent, &started, person).await;
+        self.agent = agent;
+        let code = stop?.answer("connect_code")?;
+        let account = self.complete(me, &started, &code).await?;
+        account.map_err(|refused| anyhow::anyhow!("{refused:?}"))
+    }
+
+    /// Logs in and connects alice: where most stories begin.
+    pub async fn connected(&mut self) -> Result<LoggedIn> {
+        let login = self.log_in().await?;
+        let me = self.my_account_token(&login.refresh_token).await?;
+        self.connect(&me, "alice").await?;
+        Ok(login)
+    }
+
+    /// The body of a refresh token exchange by the web client.
+    pub fn refresh_exchange(&self, refresh_token: &str) -> Value {
+        self.exchange_body(
+            (&self.clients.web.client.client_id, &self.clients.web.secret),
+            refresh_token,
+            grant::TOKEN_TYPE_REFRESH_TOKEN,
+        )
+    }
+
+    /// The body of an access token exchange by the API's client.
+    pub fn access_exchange(&self, access_token: &str) -> Value {
+        self.exchange_body(
+            (&self.clients.api.client.client_id, &self.clients.api.secret),
+            access_token,
+            grant::TOKEN_TYPE_ACCESS_TOKEN,
+        )
+    }
+
+    /// The body of a worker exchange with a signed request.
+    pub fn worker_exchange(&self, jwt: &str) -> Value {
+        let mut body = self.exchange_body(
+            (
+                &self.clients.worker.client.client_id,
+                &self.clients.worker.secret,
+            ),
+            jwt,
+            grant::TOKEN_TYPE_JWT,
+        );
+        body["requested_token_type"] = json!(grant::TOKEN_TYPE_TOKEN_VAULT);
+        body
+    }
+
+    fn exchange_body(
+        &self,
+        client: (&str, &str),
+        subject_token: &str,
+        subject_token_type: &str,
+    ) -> Value {
+        json!({
+            "grant_type": grant::TOKEN_VAULT,
+            "client_id": client.0,
+            "client_secret": client.1,
+            "subject_token": subject_token,
+            "subject_token_type": subject_token_type,
+            "requested_token_type": grant::TOKEN_TYPE_FEDERATED_CONNECTION,
+            "connection": "sandbox",
+        })
+    }
+
+    /// The claims of a worker's request for the user, good at this moment.
+    pub fn worker_claims(&self) -> Value {
+        let now = self.clock.now().as_second();
+        json!({
+            "iss": self.clients.worker.client.client_id,
+            "sub": self.user.id,
+            "aud": self.url(""),
+            "iat": now,
+            "jti": seal::random_id(&SystemEntropy, ""),
+            "audit_context": "the nightly report",
+        })
+    }
+
+    /// Signs a worker's request.
+    pub fn sign_worker(&self, claims: &Value) -> String {
+        self.worker_key
+            .sign(Some("worker-1"), "token-vault-req+jwt", claims)
+            .unwrap()
+    }
+
+    /// Exchanges; an answer has every member that the contract names.
+    pub async fn exchange(
+        &mut self,
+        body: &Value,
+    ) -> Result<std::result::Result<Exchanged, Refused>> {
+        let answer = match self.token(body).await? {
+            Ok(answer) => answer,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        let text = |name: &str| {
+            answer[name]
+                .as_str()
+                .with_context(|| format!("no {name}: {answer}"))
+        };
+        if text("token_type")? != "Bearer" || answer.get("refresh_token").is_some() {
+            bail!("not an answer of an exchange");
+        }
+        text("issued_token_type")?;
+        Ok(Ok(Exchanged {
+            access_token: text("access_token")?.to_owned(),
+            expires_in: answer["expires_in"]
+                .as_u64()
+                .context("expires_in is no number")?,
+            scope: text("scope")?.to_owned(),
+        }))
+    }
+
+    /// Whether the provider honours a token.
+    pub async fn provider_honours(&self, token: &str) -> Result<bool> {
+        let url = format!("{}/api/me", self.sandbox.base_url());
+        let (status, _) = self
+            .agent
+            .call(Method::GET, &url, Some(token), None)
+            .await?;
+        Ok(status.is_success())
+    }
+}
+
+/// The claims of a JWT, unverified.
+pub fn jwt_claims(text: &str) -> Map<String, Value> {
+    seal::UnverifiedJws::parse(text)
+        .unwrap()
+        .unverified_claims()
+        .clone()
+}
