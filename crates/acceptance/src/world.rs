@@ -229,6 +229,22 @@ impl World {
         format!("{ISSUER}{path}")
     }
 
+    /// Where the first node really is.
+    pub fn origin(&self) -> String {
+        self.origins.values().next().unwrap().clone()
+    }
+
+    /// How many token sets wait in the rescue journal.
+    pub fn journal_files(&self) -> usize {
+        std::fs::read_dir(self.database.folder())
+            .unwrap()
+            .filter(|entry| {
+                let name = entry.as_ref().unwrap().file_name();
+                name.to_string_lossy().ends_with(".json")
+            })
+            .count()
+    }
+
     /// Moves the clock.
     pub fn advance(&self, seconds: u64) {
         self.clock.advance(Duration::from_secs(seconds));

@@ -73,6 +73,8 @@ struct ConnectionEntry {
 pub(crate) struct Running {
     pub(crate) dev: DevFile,
     pub(crate) first_start: bool,
+    vault: Vault,
+    _upkeep: start::Upkeep,
     servers: tokio::task::JoinSet<Result<()>>,
     stop: tokio::sync::watch::Sender<bool>,
 }
@@ -84,6 +86,7 @@ impl Running {
         while let Some(ended) = self.servers.join_next().await {
             ended??;
         }
+        start::land(&self.vault).await;
         Ok(())
     }
 
@@ -114,8 +117,7 @@ pub(crate) async fn start(args: &DevArgs) -> Result<Running> {
         .port
         .checked_add(1)
         .context("--port: the sandbox needs the next port, so 65535 is too high")?;
-    std::fs::create_dir_all(&args.data)
-        .with_context(|| format!("cannot make the folder {}", args.data.display()))?;
+    material::private_folder(&args.data)?;
     let directory = std::fs::canonicalize(&args.data)?;
 
     // Bound first: nothing is made for a port that is taken.
@@ -203,7 +205,8 @@ pub(crate) async fn start(args: &DevArgs) -> Result<Running> {
         Err(error) => bail!("reading the connection '{}': {error:?}", seed::CONNECTION),
     };
     let sandbox = sandbox(&dev, callback, directory.join("sandbox.json"));
-    let router = web::router(vault, WebOptions::default());
+    let upkeep = start::keep_up(vault.clone());
+    let router = web::router(vault.clone(), WebOptions::default());
     for (listeners, router) in [
         (vault_listeners, router),
         (sandbox_listeners, sandbox.router()),
@@ -221,8 +224,10 @@ pub(crate) async fn start(args: &DevArgs) -> Result<Running> {
     Ok(Running {
         dev,
         first_start,
+        vault,
         servers,
         stop,
+        _upkeep: upkeep,
     })
 }
 
@@ -238,7 +243,7 @@ async fn open(
     let mut settings = Settings::new(issuer, "dev");
     settings.sign_up = true;
     let rescue = directory.join("rescue");
-    std::fs::create_dir_all(&rescue)?;
+    material::private_folder(&rescue)?;
     settings.rescue_directory = Some(rescue);
     let mut authorities = vec![std::fs::read_to_string(&tls.ca)?];
     for file in &args.trust_ca {

@@ -27,6 +27,17 @@ pub(crate) fn write_secret(path: &Path, text: &str) -> Result<()> {
         .with_context(|| format!("cannot write {}", path.display()))
 }
 
+/// Makes a folder that only its owner can look into; one that is there stays as it is.
+pub(crate) fn private_folder(path: &Path) -> Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder
+        .create(path)
+        .with_context(|| format!("cannot make the folder {}", path.display()))
+}
+
 /// Reads the master key file, which nobody but its owner may be able to read.
 pub(crate) fn read_master_key(path: &Path) -> Result<seal::LocalMasterKey> {
     #[cfg(unix)]

@@ -25,8 +25,7 @@ pub(crate) async fn run(config: Config) -> Result<()> {
         }
     };
     if let Some(directory) = &config.settings.rescue_directory {
-        std::fs::create_dir_all(directory)
-            .with_context(|| format!("cannot make the rescue folder {}", directory.display()))?;
+        material::private_folder(directory)?;
     }
     let extra_root_certificates_pem = match &config.ca_file {
         Some(path) => vec![
@@ -59,14 +58,17 @@ pub(crate) async fn run(config: Config) -> Result<()> {
         );
     }
     tracing::info!(issuer = issuer.as_str(), addresses = ?config.listen, "serving");
+    let upkeep = start::keep_up(vault.clone());
     let router = web::router(
-        vault,
+        vault.clone(),
         WebOptions {
             trusted_proxies: config.trusted_proxies,
             ..WebOptions::default()
         },
     );
     web::serve(listeners, tls, router, start::asked_to_stop()).await?;
+    drop(upkeep);
+    start::land(&vault).await;
     tracing::info!("stopped");
     Ok(())
 }

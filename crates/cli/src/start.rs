@@ -70,6 +70,40 @@ pub(crate) async fn open_vault(
     Ok(vault)
 }
 
+/// Regular upkeep; ends when dropped.
+pub(crate) struct Upkeep(tokio::task::JoinHandle<()>);
+
+impl Drop for Upkeep {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Forgets what can no longer be used, now and every ten minutes.
+pub(crate) fn keep_up(vault: Vault) -> Upkeep {
+    Upkeep(tokio::spawn(async move {
+        let mut due = tokio::time::interval(Duration::from_secs(600));
+        loop {
+            due.tick().await;
+            if let Err(error) = vault.sweep().await {
+                tracing::warn!(error = ?error, "expired rows could not be deleted; trying again later");
+            }
+        }
+    }))
+}
+
+/// Waits for the refreshes that are in the air: a provider may have ended the old token already.
+pub(crate) async fn land(vault: &Vault) {
+    if tokio::time::timeout(Duration::from_secs(30), vault.land())
+        .await
+        .is_err()
+    {
+        tracing::error!(
+            "refreshes were still under way when the process ended; their leases end by themselves"
+        );
+    }
+}
+
 /// Log lines go to standard error, so that standard output stays for data.
 pub(crate) fn start_logging(level: &str, json: bool) -> Result<()> {
     let filter =

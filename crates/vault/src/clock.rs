@@ -21,7 +21,8 @@ impl Clock for SystemClock {
         reason = "the one place that reads the system clock"
     )]
     fn now(&self) -> Timestamp {
-        Timestamp::now()
+        // What is stored has microseconds; what was not stored yet must not look different.
+        Timestamp::from_microsecond(Timestamp::now().as_microsecond()).unwrap_or_default()
     }
 }
 

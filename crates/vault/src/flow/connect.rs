@@ -231,7 +231,7 @@ impl Vault {
         let now = self.now();
         let session = seal::mint(TokenKind::AuthSession, self.entropy.as_ref(), &self.ring);
         let ticket = seal::mint(TokenKind::ConnectTicket, self.entropy.as_ref(), &self.ring);
-        let scopes = request.scopes.unwrap_or_else(|| connection.scopes.clone());
+        let scopes = scopes_to_ask(request.scopes, &connection.scopes);
         let insert = Statement::new(
             "insert into connect_flows (id, auth_session_hash, ticket_id, ticket_hash, user_id, client_id,
                                         connection_id, redirect_uri, client_state, code_challenge, scopes,
@@ -636,6 +636,20 @@ impl Vault {
     }
 }
 
+/// The request's scopes replace the connection's, except that `offline_access` stays where the connection has it
+/// (contract 1, row 5): without it there is nothing to keep fresh.
+fn scopes_to_ask(asked: Option<Vec<String>>, configured: &[String]) -> Vec<String> {
+    const OFFLINE: &str = "offline_access";
+    let Some(mut scopes) = asked else {
+        return configured.to_vec();
+    };
+    let has_offline = |scopes: &[String]| scopes.iter().any(|scope| scope == OFFLINE);
+    if has_offline(configured) && !has_offline(&scopes) {
+        scopes.push(OFFLINE.to_owned());
+    }
+    scopes
+}
+
 /// The error codes that a client's `redirect_uri` may see: RFC 6749 §4.1.2.1.
 fn error_answer(flow: &ConnectFlow, refusal: &Refusal) -> ConnectStep {
     let code = match refusal.code() {
@@ -705,4 +719,34 @@ fn host_of(uri: &str) -> String {
         .ok()
         .and_then(|url| url.host_str().map(str::to_owned))
         .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offline_access_stays_where_the_connection_has_it() {
+        let words =
+            |text: &str| -> Vec<String> { text.split_whitespace().map(str::to_owned).collect() };
+        for (asked, configured, expected) in [
+            (None, "openid offline_access", "openid offline_access"),
+            (
+                Some("files.read"),
+                "openid offline_access",
+                "files.read offline_access",
+            ),
+            (
+                Some("files.read offline_access"),
+                "offline_access",
+                "files.read offline_access",
+            ),
+            (Some("files.read"), "openid", "files.read"),
+        ] {
+            assert_eq!(
+                scopes_to_ask(asked.map(words), &words(configured)),
+                words(expected)
+            );
+        }
+    }
 }

@@ -8,7 +8,7 @@
 //! 5. Call the provider, with no database connection held, renewing the lease meanwhile. The flight is a task of its
 //!    own: it outlives the request that began it.
 //! 6. A new token set is sealed and committed where generation and attempt still match: a late commit of a paused node
-//!    is refused. If the database does not take it, it goes into the rescue journal, and the task keeps trying.
+//!    never overwrites a newer set, and is kept where there is none. If the database does not take it, it goes into the rescue journal, and the task keeps trying.
 //! 7. A failure is definite (the provider said `invalid_grant` and the row says that it was about this token) or not.
 //!    A definite one ends the account's validity; any other leaves the account as it is and sets a time before which
 //!    the provider is not asked again.
@@ -61,6 +61,12 @@ impl Flights {
         running.insert(account_id.to_owned(), receiver.clone());
         begin(sender);
         receiver
+    }
+
+    /// Everybody who is in the air.
+    fn all(&self) -> Vec<watch::Receiver<Option<Landing>>> {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.values().cloned().collect()
     }
 
     fn land(&self, account_id: &str) {
@@ -134,6 +140,14 @@ impl Vault {
                 )
                 .into()),
             },
+        }
+    }
+
+    /// Returns when no refresh of this process is under way any more. For an orderly end, after the last request.
+    pub async fn land(&self) {
+        for mut flight in self.flights.all() {
+            // An error means that the task is gone, which is landed too.
+            let _ = flight.wait_for(Option::is_some).await;
         }
     }
 
@@ -413,6 +427,7 @@ impl Vault {
         event: &Event,
         caller: &Caller,
     ) -> Result<(), Error> {
+        let mut rescued = rescued;
         let mut journal = None;
         let mut wait = LOOK_AGAIN;
         loop {
@@ -423,14 +438,28 @@ impl Vault {
             let end = match self.db.write(batch).await {
                 Ok(_) => Ok(()),
                 Err(WriteError::Expectation { .. }) => {
-                    // Fenced off: the account was connected anew, disconnected, or taken over after our lease ended.
-                    tracing::warn!(
-                        account.id = %rescued.account_id,
-                        "a refreshed token set came too late and is dropped"
-                    );
-                    let mut event = event.clone();
-                    (event.outcome, event.reason) = (Outcome::Failed, Some("fenced"));
-                    self.audit(&event, caller).await
+                    match self.fenced_by(&rescued.account_id).await? {
+                        // Another attempt began after our lease had ended, and it has brought nothing newer: what we hold
+                        // is still the last that the provider gave.
+                        Some(fence) if fence.generation == rescued.generation => {
+                            if fence.leased {
+                                tokio::time::sleep(LOOK_AGAIN).await;
+                            } else {
+                                rescued.attempt = fence.attempt;
+                            }
+                            continue;
+                        }
+                        // The account was connected anew, refreshed by the other attempt, or disconnected.
+                        _ => {
+                            tracing::warn!(
+                                account.id = %rescued.account_id,
+                                "a refreshed token set came too late and is dropped"
+                            );
+                            let mut event = event.clone();
+                            (event.outcome, event.reason) = (Outcome::Failed, Some("fenced"));
+                            self.audit(&event, caller).await
+                        }
+                    }
                 }
                 Err(error) => {
                     tracing::error!(account.id = %rescued.account_id, error = %error, "a refreshed token set is not committed yet");
@@ -447,6 +476,12 @@ impl Vault {
             }
             return end;
         }
+    }
+
+    /// What stands in the way of a commit: the account as it is now.
+    async fn fenced_by(&self, account_id: &str) -> Result<Option<Account>, Error> {
+        let row = self.first(account::by_id_statement(account_id)).await?;
+        row.as_ref().map(account::from_row).transpose()
     }
 
     /// Step 7.

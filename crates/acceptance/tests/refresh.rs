@@ -1,0 +1,540 @@
+//! Staying fresh: one call at the provider however many ask, nothing lost, nothing spent twice, nobody told to reconnect
+//! without need.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "stories"
+)]
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use acceptance::{Exchanged, Refused, Setup, World, story};
+use anyhow::Result;
+use reqwest::Method;
+use sandbox::{Behaviour, InjectedFailure, Rotation};
+use serde_json::Value;
+use store::params;
+
+fn rotating(rotation: Rotation) -> Behaviour {
+    Behaviour {
+        rotation,
+        ..Behaviour::default()
+    }
+}
+
+fn failing(failures: Vec<InjectedFailure>, rotation: Rotation) -> Behaviour {
+    Behaviour {
+        next_failures: failures,
+        rotation,
+        ..Behaviour::default()
+    }
+}
+
+/// Many exchanges at once, spread over the given nodes.
+async fn at_once(
+    world: &World,
+    body: &Value,
+    nodes: &[String],
+    number: usize,
+) -> Result<Vec<(u16, Value)>> {
+    let mut asked = tokio::task::JoinSet::new();
+    for index in 0..number {
+        let agent = world.agent_at(&nodes[index % nodes.len()]);
+        let (url, body) = (world.url("oauth/token"), body.clone());
+        asked.spawn(async move { agent.call(Method::POST, &url, None, Some(&body)).await });
+    }
+    let mut answers = Vec::new();
+    while let Some(answer) = asked.join_next().await {
+        let (status, body) = answer??;
+        answers.push((status.as_u16(), body));
+    }
+    Ok(answers)
+}
+
+async fn ask(world: &mut World, body: &Value) -> Result<std::result::Result<Exchanged, Refused>> {
+    world.exchange(body).await
+}
+
+fn all_got_one_token(answers: &[(u16, Value)]) {
+    let tokens: HashSet<&str> = answers
+        .iter()
+        .map(|(status, body)| {
+            assert_eq!(*status, 200, "{body}");
+            body["access_token"].as_str().unwrap()
+        })
+        .collect();
+    assert_eq!(tokens.len(), 1);
+}
+
+story!(f_01_many_callers_of_one_node_make_one_call, |world| {
+    let login = world.connected().await?;
+    let body = world.refresh_exchange(&login.refresh_token);
+    world.sandbox.set_behaviour(Behaviour {
+        latency_ms: 200,
+        ..rotating(Rotation::StrictKillFamily)
+    });
+    world.advance(3600);
+    let node = [world.origin()];
+    let answers = at_once(world, &body, &node, 200).await?;
+    all_got_one_token(&answers);
+    let calls = world.sandbox.calls();
+    assert_eq!((calls.refresh, calls.double_spends), (1, 0));
+});
+
+story!(
+    f_02_f_35_many_callers_of_three_nodes_make_one_call,
+    |world| {
+        let login = world.connected().await?;
+        let body = world.refresh_exchange(&login.refresh_token);
+        world.sandbox.set_behaviour(Behaviour {
+            latency_ms: 300,
+            ..rotating(Rotation::Strict)
+        });
+        let (_, second) = world.second_node("node-2").await;
+        let (_, third) = world.second_node("node-3").await;
+        let nodes = [world.origin(), second, third];
+        world.advance(3600);
+        let answers = at_once(world, &body, &nodes, 150).await?;
+        all_got_one_token(&answers);
+        let calls = world.sandbox.calls();
+        assert_eq!((calls.refresh, calls.double_spends), (1, 0));
+    }
+);
+
+story!(every_way_to_rotate_goes_on_working, |world| {
+    let login = world.connected().await?;
+    let body = world.refresh_exchange(&login.refresh_token);
+    let mut refreshed = 0;
+    for rotation in [
+        Rotation::None,
+        Rotation::KeepOld,
+        Rotation::Grace(30),
+        Rotation::Strict,
+        Rotation::StrictKillFamily,
+    ] {
+        world.sandbox.set_behaviour(rotating(rotation));
+        let mut before = String::new();
+        for _ in 0..3 {
+            world.advance(3600);
+            let exchanged = ask(world, &body).await?.unwrap();
+            assert_ne!(exchanged.access_token, before, "{rotation:?}");
+            assert!(
+                world.provider_honours(&exchanged.access_token).await?,
+                "{rotation:?}"
+            );
+            before = exchanged.access_token;
+            refreshed += 1;
+        }
+    }
+    let calls = world.sandbox.calls();
+    assert_eq!((calls.refreshed, calls.double_spends), (refreshed, 0));
+});
+
+story!(
+    a_refresh_answer_without_a_refresh_token_keeps_the_old_one,
+    |world| {
+        let login = world.connected().await?;
+        let body = world.refresh_exchange(&login.refresh_token);
+        world.sandbox.set_behaviour(Behaviour {
+            omit_refresh_token_on_refresh: true,
+            ..rotating(Rotation::KeepOld)
+        });
+        for _ in 0..3 {
+            world.advance(3600);
+            ask(world, &body).await?.unwrap();
+        }
+        assert_eq!(world.sandbox.calls().refreshed, 3);
+    }
+);
+
+story!(scopes_that_shrink_are_recorded, |world| {
+    let login = world.connected().await?;
+    let body = world.refresh_exchange(&login.refresh_token);
+    let me = world.my_account_token(&login.refresh_token).await?;
+    world.sandbox.set_behaviour(Behaviour {
+        granted_scopes: Some(vec!["openid".to_owned(), "offline_access".to_owned()]),
+        ..Behaviour::default()
+    });
+    let account = world.connect(&me, "alice").await?;
+    assert_eq!(
+        account["scopes"],
+        serde_json::json!(["openid", "offline_access"])
+    );
+    assert_eq!(
+        ask(world, &body).await?.unwrap().scope,
+        "openid offline_access"
+    );
+});
+
+story!(
+    a_token_close_to_its_end_is_answered_and_refreshed_behind,
+    |world| {
+        let login = world.connected().await?;
+        let body = world.refresh_exchange(&login.refresh_token);
+        let first = ask(world, &body).await?.unwrap();
+        world.advance(3600 - 100);
+        let ageing = ask(world, &body).await?.unwrap();
+        assert_eq!(ageing.access_token, first.access_token);
+        assert_eq!(ageing.expires_in, 100);
+        world.vault.land().await;
+        assert_eq!(world.sandbox.calls().refreshed, 1);
+        let fresh = ask(world, &body).await?.unwrap();
+        assert_ne!(fresh.access_token, first.access_token);
+        assert_eq!(fresh.expires_in, 3600);
+    }
+);
+
+story!(min_ttl_refreshes_first_if_less_is_left, |world| {
+    let login = world.connected().await?;
+    let mut body = world.refresh_exchange(&login.refresh_token);
+    world.advance(600);
+    body["min_ttl"] = serde_json::json!(3000);
+    assert_eq!(ask(world, &body).await?.unwrap().expires_in, 3000);
+    assert_eq!(world.sandbox.calls().refreshed, 0);
+    body["min_ttl"] = serde_json::json!(3001);
+    assert_eq!(ask(world, &body).await?.unwrap().expires_in, 3600);
+    assert_eq!(world.sandbox.calls().refreshed, 1);
+    // More than the provider gives: once is enough.
+    body["min_ttl"] = serde_json::json!(7200);
+    assert_eq!(ask(world, &body).await?.unwrap().expires_in, 3600);
+    assert_eq!(world.sandbox.calls().refreshed, 2);
+});
+
+story!(
+    f_12_a_definite_refusal_ends_the_account_and_the_provider_is_left_alone,
+    |world| {
+        let login = world.connected().await?;
+        let body = world.refresh_exchange(&login.refresh_token);
+        world.sandbox.revoke_all_grants();
+        // The token is believed until it ends: the provider alone knows that it was taken back.
+        assert!(ask(world, &body).await?.is_ok());
+        world.advance(3600);
+        for _ in 0..5 {
+            let refused = ask(world, &body).await?.unwrap_err();
+            assert_eq!(refused.status, 401);
+            assert_eq!(
+                refused.error,
+                "federated_connection_refresh_token_flow_failed"
+            );
+        }
+        assert_eq!(world.sandbox.calls().refresh, 1);
+        // Connecting again heals it, under the same id.
+        let me = world.my_account_token(&login.refresh_token).await?;
+        let listed = world.me(Method::GET, "accounts", &me, None).await?.unwrap();
+        let account = world.connect(&me, "alice").await?;
+        assert_eq!(listed["accounts"][0]["id"], account["id"]);
+        assert!(ask(world, &body).await?.is_ok());
+    }
+);
+
+story!(f_10_f_11_indefinite_failures_never_say_reconnect, |world| {
+    let login = world.connected().await?;
+    let body = world.refresh_exchange(&login.refresh_token);
+    let answer = |status: u16, body: &str| InjectedFailure {
+        status,
+        body: body.to_owned(),
+        ..InjectedFailure::default()
+    };
+    let failures = [
+        answer(500, "{\"error\":\"invalid_grant\"}"),
+        answer(503, "<html>down</html>"),
+        answer(502, ""),
+        answer(200, "<html>hello</html>"),
+        answer(200, "{\"ok\":false}"),
+        answer(200, "[]"),
+        answer(200, "{\"access_token\":\"a b\\r\\nx: y\"}"),
+        answer(204, ""),
+        answer(429, "{}"),
+        answer(401, "{\"error\":\"invalid_client\"}"),
+        InjectedFailure {
+            drop_connection: true,
+            ..InjectedFailure::default()
+        },
+    ];
+    for failure in failures {
+        // Still alive: handed out, whatever the provider does.
+        world.advance(3600 - 20);
+        world
+            .sandbox
+            .set_behaviour(failing(vec![failure.clone()], Rotation::None));
+        let served = ask(world, &body).await?.unwrap();
+        assert_eq!(served.expires_in, 20, "{failure:?}");
+        // Past its end and not to be asked yet: come again later.
+        world.advance(20);
+        world
+            .sandbox
+            .set_behaviour(failing(vec![failure.clone()], Rotation::None));
+        let refused = ask(world, &body).await?.unwrap_err();
+        assert!(
+            matches!(refused.status, 502 | 503),
+            "{failure:?}: {refused:?}"
+        );
+        // Later it works: nothing was lost.
+        world.sandbox.set_behaviour(Behaviour::default());
+        world.advance(7200);
+        assert_eq!(
+            ask(world, &body).await?.unwrap().expires_in,
+            3600,
+            "{failure:?}"
+        );
+    }
+    let status = "select count(*) from accounts where status <> 'active'";
+    assert_eq!(world.count(status, params![]).await, 0);
+});
+
+story!(f_09_the_providers_wait_is_kept, |world| {
+    let login = world.connected().await?;
+    let body = world.refresh_exchange(&login.refresh_token);
+    world.advance(3600);
+    let limited = InjectedFailure {
+        status: 429,
+        retry_after: Some("120".to_owned()),
+        ..InjectedFailure::default()
+    };
+    world
+        .sandbox
+        .set_behaviour(failing(vec![limited], Rotation::None));
+    for _ in 0..10 {
+        let refused = ask(world, &body).await?.unwrap_err();
+        assert_eq!(
+            (refused.status, refused.error.as_str()),
+            (503, "temporarily_unavailable")
+        );
+    }
+    assert_eq!(world.sandbox.calls().refresh, 1);
+    world.advance(119);
+    ask(world, &body).await?.unwrap_err();
+    assert_eq!(world.sandbox.calls().refresh, 1);
+    // A quarter may come on top by chance.
+    world.advance(32);
+    ask(world, &body).await?.unwrap();
+    assert_eq!(world.sandbox.calls().refresh, 2);
+});
+
+story!(f_12_a_poison_account_costs_few_calls, |world| {
+    let login = world.connected().await?;
+    let body = world.refresh_exchange(&login.refresh_token);
+    world.advance(3600);
+    let down = InjectedFailure {
+        status: 503,
+        ..InjectedFailure::default()
+    };
+    world
+        .sandbox
+        .set_behaviour(failing(vec![down; 100], Rotation::None));
+    for _ in 0..120 {
+        ask(world, &body).await?.unwrap_err();
+        world.advance(30);
+    }
+    let calls = world.sandbox.calls().refresh;
+    assert!((5..=12).contains(&calls), "{calls} calls in an hour");
+});
+
+story!(
+    f_04_a_lost_answer_is_recovered_within_the_providers_grace,
+    |world| {
+        let login = world.connected().await?;
+        let body = world.refresh_exchange(&login.refresh_token);
+        world.advance(3600);
+        let lost = InjectedFailure {
+            drop_connection: true,
+            after_processing: true,
+            ..InjectedFailure::default()
+        };
+        world
+            .sandbox
+            .set_behaviour(failing(vec![lost], Rotation::Grace(30)));
+        let refused = ask(world, &body).await?.unwrap_err();
+        assert_eq!(refused.status, 503);
+        world.advance(5);
+        ask(world, &body).await?.unwrap();
+        assert_eq!(world.sandbox.calls().double_spends, 0);
+    }
+);
+
+story!(
+    f_04_a_lost_answer_of_a_strict_provider_costs_one_recovery_and_is_not_blamed_on_the_user,
+    |world| {
+        let login = world.connected().await?;
+        let body = world.refresh_exchange(&login.refresh_token);
+        world.advance(3600);
+        let lost = InjectedFailure {
+            drop_connection: true,
+            after_processing: true,
+            ..InjectedFailure::default()
+        };
+        world
+            .sandbox
+            .set_behaviour(failing(vec![lost], Rotation::Strict));
+        ask(world, &body).await?.unwrap_err();
+        world.advance(5);
+        for _ in 0..3 {
+            let refused = ask(world, &body).await?.unwrap_err();
+            assert_eq!(
+                refused.error,
+                "federated_connection_refresh_token_flow_failed"
+            );
+        }
+        let calls = world.sandbox.calls();
+        assert_eq!((calls.refresh, calls.double_spends), (2, 1));
+        let unknown = "select count(*) from accounts where status = 'outcome_unknown'";
+        assert_eq!(world.count(unknown, params![]).await, 1);
+    }
+);
+
+story!(
+    f_03_a_lease_left_behind_by_a_dead_node_ends_by_itself,
+    |world| {
+        let login = world.connected().await?;
+        let body = world.refresh_exchange(&login.refresh_token);
+        world.advance(3600);
+        // What a node leaves that dies between the intent and the provider's answer. The database's clock decides.
+        world
+            .execute(
+                "insert into refresh_intents (account_id, attempt, generation, node, started_at)
+             select id, attempt + 1, generation, 'dead', 0 from accounts",
+                params![],
+            )
+            .await;
+        let leased = "update accounts set attempt = attempt + 1, lease_owner = 'dead', lease_until = {now} + 1500000";
+        assert_eq!(world.execute(leased, params![]).await, 1);
+        assert!(ask(world, &body).await?.is_ok());
+        assert_eq!(world.sandbox.calls().refreshed, 1);
+    }
+);
+
+story!(
+    f_06_a_late_commit_never_overwrites_a_newer_token_set,
+    |world| {
+        let login = world.connected().await?;
+        let body = world.refresh_exchange(&login.refresh_token);
+        world.advance(3600);
+        world.sandbox.set_behaviour(Behaviour {
+            latency_ms: 600,
+            ..rotating(Rotation::KeepOld)
+        });
+        let node = [world.origin()];
+        let paused = at_once(world, &body, &node, 1);
+        let reconnected = async {
+            // While the provider thinks, the user connects anew: that set is the newer one.
+            wait_for_calls(world, 1).await;
+            world
+            .execute(
+                "update accounts set generation = generation + 1, attempt = attempt + 1, lease_owner = null,
+                                     lease_until = null",
+                params![],
+            )
+            .await
+        };
+        let (_, touched) = tokio::join!(paused, reconnected);
+        assert_eq!(touched, 1);
+        world.vault.land().await;
+        assert_eq!(
+            world
+                .count("select generation from accounts", params![])
+                .await,
+            2
+        );
+        let fenced =
+            "select count(*) from audit where event = 'provider.refresh' and reason = 'fenced'";
+        assert_eq!(world.count(fenced, params![]).await, 1);
+    }
+);
+
+story!(
+    f_06_a_late_commit_is_kept_where_nothing_newer_came,
+    |world| {
+        let login = world.connected().await?;
+        let body = world.refresh_exchange(&login.refresh_token);
+        world.advance(3600);
+        world.sandbox.set_behaviour(Behaviour {
+            latency_ms: 600,
+            ..rotating(Rotation::Strict)
+        });
+        let node = [world.origin()];
+        let paused = at_once(world, &body, &node, 1);
+        let taken_over = async {
+            // Another node believed this one dead, asked with the old token, and was refused.
+            wait_for_calls(world, 1).await;
+            world
+            .execute(
+                "update accounts set attempt = attempt + 1, status = 'outcome_unknown', lease_owner = null,
+                                     lease_until = null",
+                params![],
+            )
+            .await
+        };
+        let (answers, touched) = tokio::join!(paused, taken_over);
+        assert_eq!(touched, 1);
+        all_got_one_token(&answers?);
+        let active = "select count(*) from accounts where status = 'active'";
+        assert_eq!(world.count(active, params![]).await, 1);
+    }
+);
+
+story!(
+    f_05_a_database_that_is_away_after_the_answer_loses_nothing,
+    |world| {
+        let login = world.connected().await?;
+        let body = world.refresh_exchange(&login.refresh_token);
+        world.advance(3600);
+        world.sandbox.set_behaviour(Behaviour {
+            latency_ms: 400,
+            ..rotating(Rotation::Strict)
+        });
+        let node = [world.origin()];
+        let asked = at_once(world, &body, &node, 1);
+        let outage = async {
+            wait_for_calls(world, 1).await;
+            world
+                .execute("alter table accounts rename to accounts_away", params![])
+                .await;
+            // Long enough for the first commit to fail and the journal to be written.
+            while world.journal_files() == 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            world
+                .execute("alter table accounts_away rename to accounts", params![])
+                .await;
+        };
+        let (_, ()) = tokio::join!(asked, outage);
+        world.vault.land().await;
+        assert_eq!(world.journal_files(), 0);
+        let exchanged = ask(world, &body).await?.unwrap();
+        assert!(world.provider_honours(&exchanged.access_token).await?);
+        let calls = world.sandbox.calls();
+        assert_eq!((calls.refresh, calls.double_spends), (1, 0));
+    }
+);
+
+story!(
+    a_token_without_a_refresh_token_ends_with_itself,
+    Setup::default(),
+    |world| {
+        let login = world.log_in().await?;
+        let me = world.my_account_token(&login.refresh_token).await?;
+        world.sandbox.set_behaviour(Behaviour {
+            granted_scopes: Some(vec!["openid".to_owned(), "files.read".to_owned()]),
+            ..Behaviour::default()
+        });
+        world.connect(&me, "alice").await?;
+        let body = world.refresh_exchange(&login.refresh_token);
+        assert!(ask(world, &body).await?.is_ok());
+        world.advance(3600);
+        let refused = ask(world, &body).await?.unwrap_err();
+        assert_eq!(
+            refused.error,
+            "federated_connection_refresh_token_flow_failed"
+        );
+        assert_eq!(world.sandbox.calls().refresh, 0);
+    }
+);
+
+/// Until the provider was asked to refresh that often.
+async fn wait_for_calls(world: &World, number: u64) {
+    while world.sandbox.calls().refresh < number {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
