@@ -51,6 +51,8 @@ pub struct Setup {
     pub behaviour: Behaviour,
     /// How the web side is set up.
     pub web: WebOptions,
+    /// When the story begins.
+    pub start: Timestamp,
 }
 
 impl Default for Setup {
@@ -59,6 +61,7 @@ impl Default for Setup {
             settings: |_| {},
             behaviour: Behaviour::default(),
             web: WebOptions::default(),
+            start: Timestamp::from_second(1_800_000_000).unwrap(),
         }
     }
 }
@@ -105,6 +108,8 @@ pub struct World {
     pub database: Database,
     pub(crate) leaks: Leaks,
     origins: BTreeMap<String, String>,
+    /// What `tokenvault serve` reads as its master key.
+    pub master_key_text: SecretString,
     master_key: Arc<LocalMasterKey>,
     settings: Settings,
     provider: ProviderClient,
@@ -130,9 +135,7 @@ impl World {
     pub async fn new(engine: Engine, setup: Setup) -> Self {
         leaks::catch_log();
         let database = Database::new(engine).await;
-        let clock = Arc::new(MovableClock::new(
-            Timestamp::from_second(1_800_000_000).unwrap(),
-        ));
+        let clock = Arc::new(MovableClock::new(setup.start));
         let vault_listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let sandbox_listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let origin = |listener: &TcpListener| format!("http://{}", listener.local_addr().unwrap());
@@ -148,7 +151,7 @@ impl World {
             ..OutboundPolicy::default()
         })
         .unwrap();
-        let (master_key, _) = LocalMasterKey::generate(&SystemEntropy);
+        let (master_key, master_key_text) = LocalMasterKey::generate(&SystemEntropy);
         let master_key = Arc::new(master_key);
         let vault = open(&database, &master_key, &clock, &provider, settings.clone()).await;
         let sandbox_client = (
@@ -212,6 +215,7 @@ impl World {
             database,
             leaks,
             origins,
+            master_key_text,
             master_key,
             settings,
             provider,
