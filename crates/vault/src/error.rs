@@ -440,6 +440,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_reason_is_documented_as_it_is() {
+        let page = include_str!("../../../docs/http.md");
+        for reason in Reason::ALL
+            .iter()
+            .filter(|reason| **reason != Reason::Malformed)
+        {
+            let (status, code, _) = reason.row();
+            let row = format!("| `{}` | {status} | `{code}` |", reason.as_str());
+            assert!(page.contains(&row), "docs/http.md has no row: {row}");
+        }
+    }
+
+    #[test]
     fn every_reason_has_a_name_of_its_own_and_a_printable_sentence() {
         let mut names = HashSet::new();
         for reason in Reason::ALL {
