@@ -339,7 +339,8 @@ async fn add_connections(vault: &Vault, dev: &DevFile, file: &Path) -> Result<()
                 scopes: entry.scopes,
             })
             .await
-            .map_err(|error| anyhow::anyhow!("the connection '{name}': {error:?}"))?;
+            .map_err(crate::said)
+            .with_context(|| format!("the connection '{name}'"))?;
         println!(
             "connection {name}: callback {}",
             connection.callback_uri(vault)
@@ -349,7 +350,8 @@ async fn add_connections(vault: &Vault, dev: &DevFile, file: &Path) -> Result<()
             vault
                 .enable_connection(&connection.id, &client.client_id)
                 .await
-                .map_err(|error| anyhow::anyhow!("the connection '{name}': {error:?}"))?;
+                .map_err(crate::said)
+                .with_context(|| format!("the connection '{name}'"))?;
         }
     }
     Ok(())

@@ -74,6 +74,26 @@ enum KeyCommand {
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
+    /// Let the next signing key sign
+    ///
+    /// The one that signed until now goes on verifying for 30 days. Keys rotate by themselves every 90 days; this is
+    /// for when somebody asks for it sooner. Nodes that run take it up at their next signature.
+    Rotate {
+        /// The configuration file of the deployment, as for `serve`.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// The algorithm: RS256, ES256 or EdDSA.
+        #[arg(long, value_name = "ALG", default_value = "RS256")]
+        alg: String,
+    },
+    /// Take a signing key out of use at once: every token that it signed is refused from now on, on every node
+    Revoke {
+        /// The configuration file of the deployment, as for `serve`.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// The key's id, as the JWKS says it.
+        kid: String,
+    },
 }
 
 #[tokio::main]
@@ -100,15 +120,9 @@ async fn run(cli: Cli) -> Result<()> {
             dev::run(args).await
         }
         Command::DevToken(args) => dev_token::run(args).await,
-        Command::Key(KeyCommand::Generate { out }) => {
-            let (_, text) = seal::LocalMasterKey::generate(&seal::SystemEntropy);
-            material::write_secret(&out, text.reveal())?;
-            eprintln!("wrote a new master key to {}", out.display());
-            Ok(())
-        }
+        Command::Key(command) => key(command).await,
         Command::Serve { config, check } => {
-            let config = config::Config::load(config.as_deref(), std::env::vars())
-                .context("the configuration is wrong")?;
+            let config = load(config.as_deref())?;
             if check {
                 println!("the configuration is good");
                 return Ok(());
@@ -116,5 +130,46 @@ async fn run(cli: Cli) -> Result<()> {
             start::start_logging(&config.log_level, config.log_json)?;
             serve::run(config).await
         }
+    }
+}
+
+async fn key(command: KeyCommand) -> Result<()> {
+    match command {
+        KeyCommand::Generate { out } => {
+            let (_, text) = seal::LocalMasterKey::generate(&seal::SystemEntropy);
+            material::write_secret(&out, text.reveal())?;
+            eprintln!("wrote a new master key to {}", out.display());
+        }
+        KeyCommand::Rotate { config, alg } => {
+            let algorithm = seal::Algorithm::from_str(&alg)
+                .with_context(|| format!("--alg: '{alg}' is not RS256, ES256 or EdDSA"))?;
+            let vault = serve::open(&load(config.as_deref())?).await?;
+            vault
+                .rotate_signing_key(algorithm, &vault::Caller::default())
+                .await
+                .map_err(said)?;
+            eprintln!("the next {algorithm} key signs now");
+        }
+        KeyCommand::Revoke { config, kid } => {
+            let vault = serve::open(&load(config.as_deref())?).await?;
+            vault
+                .revoke_signing_key(&kid, &vault::Caller::default())
+                .await
+                .map_err(said)?;
+            eprintln!("the key {kid} is revoked");
+        }
+    }
+    Ok(())
+}
+
+fn load(file: Option<&std::path::Path>) -> Result<config::Config> {
+    config::Config::load(file, std::env::vars()).context("the configuration is wrong")
+}
+
+/// What the vault said, as an error of the command line.
+pub(crate) fn said(error: vault::Error) -> anyhow::Error {
+    match error {
+        vault::Error::Refused(refusal) => anyhow::anyhow!("{}", refusal.description()),
+        vault::Error::Fault(fault) => anyhow::anyhow!("{fault}"),
     }
 }

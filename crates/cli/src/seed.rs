@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 use oauth::grant;
 use provider::ConnectionOptions;
 use seal::{Algorithm, SecretString, SigningKey, SystemEntropy};
@@ -337,8 +337,7 @@ fn words(words: &[&str]) -> Vec<String> {
 }
 
 fn made<T>(what: &str, result: Result<T, vault::Error>) -> Result<T> {
-    result.map_err(|error| match error {
-        vault::Error::Refused(refusal) => anyhow!("cannot make {what}: {}", refusal.description()),
-        vault::Error::Fault(fault) => anyhow!("cannot make {what}: {fault}"),
-    })
+    result
+        .map_err(crate::said)
+        .with_context(|| format!("cannot make {what}"))
 }

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use tokio::net::TcpListener;
+use vault::Vault;
 use web::WebOptions;
 
 use crate::config::{Config, MasterKeySource};
@@ -17,6 +18,34 @@ pub(crate) async fn run(config: Config) -> Result<()> {
         )?),
         None => None,
     };
+    let vault = open(&config).await?;
+    let mut listeners = Vec::with_capacity(config.listen.len());
+    for address in &config.listen {
+        listeners.push(
+            TcpListener::bind(address)
+                .await
+                .with_context(|| format!("cannot listen at {address}"))?,
+        );
+    }
+    let issuer = vault.settings().issuer.as_str();
+    tracing::info!(issuer, addresses = ?config.listen, "serving");
+    let upkeep = start::keep_up(vault.clone());
+    let router = web::router(
+        vault.clone(),
+        WebOptions {
+            trusted_proxies: config.trusted_proxies,
+            ..WebOptions::default()
+        },
+    );
+    web::serve(listeners, tls, router, start::asked_to_stop()).await?;
+    drop(upkeep);
+    start::land(&vault).await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Opens the vault of a configuration: master key, folders, database.
+pub(crate) async fn open(config: &Config) -> Result<Vault> {
     let master_key = match &config.master_key {
         MasterKeySource::File(path) => material::read_master_key(path)?,
         MasterKeySource::Environment { name, value } => {
@@ -34,41 +63,17 @@ pub(crate) async fn run(config: Config) -> Result<()> {
         ],
         None => vec![],
     };
-    let issuer = config.settings.issuer.clone();
-    let vault = start::open_vault(
-        config.settings,
+    start::open_vault(
+        config.settings.clone(),
         &config.database_url,
         config.pool_size,
         master_key,
         Outbound {
-            allowed_origins: config.allowed_origins,
-            allowed_networks: config.allowed_networks,
+            allowed_origins: config.allowed_origins.clone(),
+            allowed_networks: config.allowed_networks.clone(),
             extra_root_certificates_pem,
             deadline: config.provider_deadline,
         },
     )
-    .await?;
-
-    let mut listeners = Vec::with_capacity(config.listen.len());
-    for address in &config.listen {
-        listeners.push(
-            TcpListener::bind(address)
-                .await
-                .with_context(|| format!("cannot listen at {address}"))?,
-        );
-    }
-    tracing::info!(issuer = issuer.as_str(), addresses = ?config.listen, "serving");
-    let upkeep = start::keep_up(vault.clone());
-    let router = web::router(
-        vault.clone(),
-        WebOptions {
-            trusted_proxies: config.trusted_proxies,
-            ..WebOptions::default()
-        },
-    );
-    web::serve(listeners, tls, router, start::asked_to_stop()).await?;
-    drop(upkeep);
-    start::land(&vault).await;
-    tracing::info!("stopped");
-    Ok(())
+    .await
 }

@@ -59,7 +59,7 @@ pub(crate) async fn open_vault(
     let recovered = vault
         .recover_rescued()
         .await
-        .map_err(|error| anyhow::anyhow!("{error:?}"))
+        .map_err(crate::said)
         .context("committing the rescue journal")?;
     if recovered > 0 {
         tracing::warn!(
@@ -79,14 +79,14 @@ impl Drop for Upkeep {
     }
 }
 
-/// Forgets what can no longer be used, now and every ten minutes.
+/// Does what is due, now and every ten minutes.
 pub(crate) fn keep_up(vault: Vault) -> Upkeep {
     Upkeep(tokio::spawn(async move {
         let mut due = tokio::time::interval(Duration::from_secs(600));
         loop {
             due.tick().await;
-            if let Err(error) = vault.sweep().await {
-                tracing::warn!(error = ?error, "expired rows could not be deleted; trying again later");
+            if let Err(error) = vault.upkeep().await {
+                tracing::warn!(error = ?error, "the upkeep failed; trying again in ten minutes");
             }
         }
     }))

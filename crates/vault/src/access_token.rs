@@ -11,7 +11,7 @@ use store::{Row, Statement, params};
 
 use crate::authorization::{Authorization, authorization_columns, authorization_tables};
 use crate::signing_key::ALGORITHMS;
-use crate::{Caller, Error, Reason, Refusal, Vault, authorization};
+use crate::{Caller, Error, Event, EventKind, Reason, Refusal, Vault, authorization};
 
 /// The header's `typ` (RFC 9068 §2.1).
 const TYP: &str = "at+jwt";
@@ -177,7 +177,25 @@ impl Vault {
         text: &str,
         audience: &str,
         scope: Option<&str>,
-        _caller: &Caller,
+        caller: &Caller,
+    ) -> Result<AccessToken, Error> {
+        let mut event = Event::succeeded(EventKind::BearerRefused).detail("audience", audience);
+        match self.check_bearer(text, audience, scope, &mut event).await {
+            Ok(token) => Ok(token),
+            Err(error) => {
+                event.end_in(&error);
+                self.audit(&event, caller).await?;
+                Err(error)
+            }
+        }
+    }
+
+    async fn check_bearer(
+        &self,
+        text: &str,
+        audience: &str,
+        scope: Option<&str>,
+        event: &mut Event,
     ) -> Result<AccessToken, Error> {
         let verified = self
             .verify_access_token(text, self.now())
@@ -185,6 +203,8 @@ impl Vault {
             .ok()
             .filter(|token| token.has_audience(audience))
             .ok_or(Reason::AccessTokenInvalid)?;
+        event.client_id = Some(verified.token.client_id.clone());
+        event.user_id = verified.token.user_id.clone();
         let row = self
             .first(liveness_statement(&verified))
             .await?

@@ -13,6 +13,8 @@ pub enum EventKind {
     AccountDisconnected,
     /// An authorization request was answered.
     Authorize,
+    /// One of our own APIs did not accept an access token.
+    BearerRefused,
     /// A client authenticated, or failed to.
     ClientAuthentication,
     /// A client got a token of its own.
@@ -53,6 +55,7 @@ impl EventKind {
         match self {
             Self::AccountDisconnected => "account.disconnected",
             Self::Authorize => "authorize",
+            Self::BearerRefused => "bearer.refused",
             Self::ClientAuthentication => "client.authentication",
             Self::ClientCredentials => "grant.client_credentials",
             Self::CodeRedemption => "grant.authorization_code",

@@ -309,6 +309,8 @@ reasons! {
     /// Nobody may make their own user.
     SignUpClosed, "sign_up_closed", 403, "access_denied",
         "Signing up is switched off here. Ask an administrator for a login.";
+    /// No signing key has this id or algorithm.
+    SigningKeyUnknown, "signing_key_unknown", 404, "not_found", "There is no such signing key.";
     /// The access token given as subject is not acceptable.
     SubjectAccessTokenInvalid, "subject_access_token_invalid", 401, "invalid_grant",
         "The subject access token is invalid, expired or revoked.";

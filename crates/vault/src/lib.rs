@@ -10,6 +10,7 @@ mod api;
 mod audit;
 mod authorization;
 mod body;
+mod breaker;
 mod caller;
 mod client;
 mod client_grant;
@@ -92,6 +93,7 @@ pub struct Vault {
     pub(crate) provider: ProviderClient,
     pub(crate) settings: Arc<Settings>,
     pub(crate) flights: flow::refresh::Flights,
+    pub(crate) breaker: breaker::Breaker,
     pub(crate) signing_keys: signing_key::SigningKeys,
     pub(crate) password_permits: Arc<tokio::sync::Semaphore>,
 }
@@ -120,6 +122,7 @@ impl Vault {
             provider: parts.provider,
             settings: Arc::new(parts.settings),
             flights: flow::refresh::Flights::default(),
+            breaker: breaker::Breaker::default(),
             signing_keys: signing_key::SigningKeys::default(),
             password_permits: Arc::new(tokio::sync::Semaphore::new(
                 std::thread::available_parallelism().map_or(1, std::num::NonZero::get),

@@ -81,6 +81,8 @@ pub struct Settings {
     pub sign_up: bool,
     /// The algorithm of access tokens whose API names none. Default: RS256.
     pub access_token_alg: Algorithm,
+    /// How long a signing key signs before the next one takes over. Default: 90 days.
+    pub signing_key_lifetime: Duration,
     /// An authorization code's life. Default: 60 s (ASVS 10.4.2).
     pub code_lifetime: Duration,
     /// A pushed authorization request's life. Default: 90 s.
@@ -123,6 +125,7 @@ impl Settings {
             node: node.into(),
             sign_up: false,
             access_token_alg: Algorithm::Rs256,
+            signing_key_lifetime: Duration::from_secs(90 * 24 * 3600),
             code_lifetime: Duration::from_secs(60),
             pushed_request_lifetime: Duration::from_secs(90),
             interaction_lifetime: Duration::from_secs(30 * 60),

@@ -13,7 +13,7 @@ use seal::{Algorithm, Purpose, RecordContext, SigningKey, VerifyingKey};
 use serde_json::{Value, json};
 use store::{Batch, Row, Statement, WriteError, params};
 
-use crate::{Caller, Error, Event, EventKind, Fault, Vault};
+use crate::{Caller, Error, Event, EventKind, Fault, Reason, Vault};
 
 /// What tokens of this issuer are signed with.
 pub(crate) const ALGORITHMS: [Algorithm; 3] =
@@ -85,10 +85,45 @@ impl Vault {
         algorithm: Algorithm,
         caller: &Caller,
     ) -> Result<(), Error> {
+        self.rotate_older_than(algorithm, self.now(), caller)
+            .await?;
+        Ok(())
+    }
+
+    /// Rotates the keys that have signed for longer than their lifetime. Several nodes may do it at once: each key is
+    /// rotated once.
+    pub(crate) async fn rotate_aged_signing_keys(&self) -> Result<(), Error> {
+        let Ok(born) = self.now().checked_sub(self.settings.signing_key_lifetime) else {
+            return Ok(());
+        };
+        for algorithm in ALGORITHMS {
+            let aged = self
+                .db
+                .read_one(
+                    "select kid from signing_keys where alg = $1 and state = 'current' and current_at <= $2",
+                    params![algorithm.as_str(), born],
+                )
+                .await?;
+            if aged.is_some() {
+                self.rotate_older_than(algorithm, born, &Caller::default())
+                    .await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Rotates a key that became current at `born` or before. False where there is none.
+    async fn rotate_older_than(
+        &self,
+        algorithm: Algorithm,
+        born: Timestamp,
+        caller: &Caller,
+    ) -> Result<bool, Error> {
         let now = self.now();
         let retire = Statement::new(
-            "update signing_keys set state = 'previous', previous_at = $2 where alg = $1 and state = 'current'",
-            params![algorithm.as_str(), now],
+            "update signing_keys set state = 'previous', previous_at = $2
+              where alg = $1 and state = 'current' and current_at <= $3",
+            params![algorithm.as_str(), now, born],
         )
         .exactly(1);
         let promote = Statement::new(
@@ -106,11 +141,18 @@ impl Vault {
             .with(promote)
             .with(self.new_key_statement(algorithm, "next").await?)
             .with(self.audit_statement(&event, caller, now));
-        self.db.write(batch).await?;
-        Ok(())
+        match self.db.write(batch).await {
+            Ok(_) => Ok(true),
+            // Another node was faster.
+            Err(WriteError::Expectation { statement: 0, .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Takes a key out of use at once: every token that it signed is refused. A current one is replaced first.
+    ///
+    /// # Errors
+    /// [`Reason::SigningKeyUnknown`].
     pub async fn revoke_signing_key(&self, kid: &str, caller: &Caller) -> Result<(), Error> {
         let row = self
             .db
@@ -119,7 +161,7 @@ impl Vault {
                 params![kid],
             )
             .await?
-            .ok_or_else(|| Fault::Internal("there is no signing key of that id".to_owned()))?;
+            .ok_or(Reason::SigningKeyUnknown)?;
         let algorithm = algorithm_of(row.text(0)?)?;
         if row.text(1)? == "current" {
             self.rotate_signing_key(algorithm, caller).await?;

@@ -1,4 +1,4 @@
-//! What has to be done now and then, by any node: forgetting what can no longer be used.
+//! What has to be done now and then, by any node: forgetting what can no longer be used, and rotating signing keys.
 
 use jiff::{SignedDuration, Timestamp};
 use store::{Batch, Statement, params};
@@ -9,9 +9,16 @@ use crate::{Error, Vault, access_token, replay};
 const KEEP: SignedDuration = SignedDuration::from_hours(24);
 
 impl Vault {
+    /// What is due now: expired rows deleted, signing keys rotated that have signed for long enough. Run it now and then
+    /// on every node.
+    pub async fn upkeep(&self) -> Result<(), Error> {
+        self.rotate_aged_signing_keys().await?;
+        self.sweep().await
+    }
+
     /// Deletes expired codes, pushed requests, interactions, connect flows, replay marks, throttles and sessions.
     /// Several nodes may do it at once.
-    pub async fn sweep(&self) -> Result<(), Error> {
+    async fn sweep(&self) -> Result<(), Error> {
         let now = self.now();
         let then = now.checked_sub(KEEP).unwrap_or(Timestamp::MIN);
         let mut batch = Batch::new()

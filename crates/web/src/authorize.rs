@@ -26,13 +26,25 @@ pub(crate) async fn query(
     authorize(&app, &Method::GET, &visitor, &params, &caller).await
 }
 
-/// `POST /authorize`: the same request as a form, which may come from anywhere (OpenID Connect Core §3.1.2.1).
+/// `POST /authorize`: the same request as a form, which may come from anywhere (OpenID Connect Core §3.1.2.1). Its
+/// parameters are in the body alone: one in the address as well would be a second one (threats AU-10).
 pub(crate) async fn form(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
     visitor: Visitor,
+    QueryFields(query): QueryFields,
     FormFields(params): FormFields,
 ) -> Result<Response, Failure> {
+    if query
+        .names()
+        .any(|name| params.names().any(|other| other == name))
+    {
+        return Err(oauth::refusal::Refusal::invalid_request(
+            "parameter_repeated",
+            "A parameter is in the address and in the form.",
+        )
+        .into());
+    }
     authorize(&app, &Method::POST, &visitor, &params, &caller).await
 }
 

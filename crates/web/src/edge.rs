@@ -167,7 +167,11 @@ fn refused_at_the_door(
 fn is_guess(failure: &Failure) -> bool {
     matches!(
         failure.reason(),
-        Some(Reason::ConnectTicketUnknown | Reason::ConnectStateMismatch)
+        Some(
+            Reason::ConnectTicketUnknown
+                | Reason::ConnectStateMismatch
+                | Reason::PushedRequestUnknown
+        )
     )
 }
 

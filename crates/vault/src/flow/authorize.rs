@@ -118,6 +118,9 @@ const REQUEST_URI: &str = "urn:ietf:params:oauth:request_uri:";
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Pending {
     request: AuthorizeRequest,
+    /// Who has to be logged in.
+    #[serde(default)]
+    expected: Expected,
     /// The pushed request that it came from; used up with the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pushed_id: Option<String>,
@@ -132,6 +135,13 @@ struct Pending {
 enum Stage {
     Consent,
     Login,
+}
+
+/// A pushed request, as it is stored.
+#[derive(Serialize, Deserialize)]
+struct Pushed {
+    request: AuthorizeRequest,
+    expected: Expected,
 }
 
 /// A pending request with everything that decides about it.
@@ -217,6 +227,7 @@ impl Vault {
         if !client.may_use_grant(grant::AUTHORIZATION_CODE) {
             return Err(Reason::GrantNotAllowed.into());
         }
+        let expected = self.expected_user(&request).await?;
         let now = self.now();
         let minted = seal::mint(TokenKind::PushedRequest, self.entropy.as_ref(), &self.ring);
         let expires_in = self.settings.pushed_request_lifetime.as_secs();
@@ -227,7 +238,7 @@ impl Vault {
                 minted.id.as_str(),
                 minted.hash,
                 client.client_id.as_str(),
-                serde_json::to_string(&request)?,
+                serde_json::to_string(&Pushed { request, expected })?,
                 now,
                 after(now, expires_in),
             ],
@@ -332,9 +343,10 @@ impl Vault {
         let now = self.now();
         if let Some(request_uri) = params.get("request_uri") {
             let client = self.live_client(params.require("client_id")?).await?;
-            let (pushed_id, request) = self.find_pushed_request(request_uri, &client).await?;
+            let (pushed_id, pushed) = self.find_pushed_request(request_uri, &client).await?;
             let pending = Pending {
-                request,
+                request: pushed.request,
+                expected: pushed.expected,
                 pushed_id: Some(pushed_id),
                 since: now,
                 stage: Stage::Login,
@@ -363,6 +375,7 @@ impl Vault {
             return Ok(Err(answer(&Refusal::new(Reason::GrantNotAllowed))));
         }
         let pending = Pending {
+            expected: self.expected_user(&request).await?,
             request,
             pushed_id: None,
             since: now,
@@ -385,7 +398,7 @@ impl Vault {
         &self,
         request_uri: &str,
         client: &Client,
-    ) -> Result<(String, AuthorizeRequest), Error> {
+    ) -> Result<(String, Pushed), Error> {
         let unknown = || Error::from(Reason::PushedRequestUnknown);
         let presented = request_uri
             .strip_prefix(REQUEST_URI)
@@ -406,12 +419,12 @@ impl Vault {
         if !is_good {
             return Err(unknown());
         }
-        let request: AuthorizeRequest = serde_json::from_str(row.text(2)?)?;
+        let pushed: Pushed = serde_json::from_str(row.text(2)?)?;
         // The registration may have changed since it was pushed.
-        if !client.allows_redirect_uri(&request.redirect_uri) {
+        if !client.allows_redirect_uri(&pushed.request.redirect_uri) {
             return Err(Reason::RedirectUriNotAllowed.into());
         }
-        Ok((presented.id, request))
+        Ok((presented.id, pushed))
     }
 
     async fn load_interaction(&self, token: &str) -> Result<Found, Error> {
@@ -459,16 +472,16 @@ impl Vault {
         let request = &considered.pending.request;
         let may_ask = !request.asks_for(Ask::None);
         // Step 3.
-        let expected = self.expected_user(request).await?;
+        let expected = &considered.pending.expected;
         let fitting = session
             .filter(|session| login_suffices(&considered.pending, session, self.now()))
-            .filter(|session| match &expected {
+            .filter(|session| match expected {
                 Expected::Anybody => true,
                 Expected::User(user_id) => *user_id == session.user_id,
                 Expected::Nobody => false,
             });
         let Some(session) = fitting else {
-            return match (may_ask, &expected) {
+            return match (may_ask, expected) {
                 (_, Expected::Nobody) => {
                     let refusal = Refusal::new(Reason::IdTokenHintInvalid);
                     self.answer_refusal(&considered.pending, interaction.as_ref(), &refusal, caller)
@@ -548,7 +561,7 @@ impl Vault {
         }))
     }
 
-    /// Whom the `id_token_hint` names, if there is one.
+    /// Whom the `id_token_hint` names, if there is one. Only this is stored: the hint itself is a token.
     async fn expected_user(&self, request: &AuthorizeRequest) -> Result<Expected, Error> {
         let Some(hint) = &request.id_token_hint else {
             return Ok(Expected::Anybody);
@@ -874,7 +887,10 @@ impl Vault {
 }
 
 /// Who has to be logged in.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 enum Expected {
+    #[default]
     Anybody,
     /// The hint is not an ID token that this client got from us.
     Nobody,
@@ -940,6 +956,7 @@ mod tests {
         let params = Params::from_query(&query).unwrap();
         Pending {
             request: AuthorizeRequest::parse(Target::parse(&params).unwrap(), &params).unwrap(),
+            expected: Expected::Anybody,
             pushed_id: None,
             since: Timestamp::from_second(1000).unwrap(),
             stage: Stage::Login,

@@ -27,7 +27,7 @@ use crate::connect_flow::{self, ConnectFlow, ConnectState, FlowSecrets};
 use crate::connection::{self, Connection};
 use crate::session::Session;
 use crate::token_set::after;
-use crate::{Caller, Error, Event, EventKind, Outcome, Reason, Refusal, Vault, client, user};
+use crate::{Caller, Error, Event, EventKind, Reason, Refusal, Vault, client, user};
 
 /// A parsed connect request (contract 2.5).
 #[derive(Debug)]
@@ -377,7 +377,7 @@ impl Vault {
                 cookie: (flow.cookie_name(), cookie),
             }),
             // A double click: the other request has sent this browser on already.
-            Err(WriteError::Expectation { .. }) => Ok(used_twice(flow)),
+            Err(WriteError::Expectation { .. }) => self.used_twice(flow, caller).await,
             Err(error) => Err(error.into()),
         }
     }
@@ -392,12 +392,11 @@ impl Vault {
         caller: &Caller,
     ) -> Result<ConnectStep, Error> {
         let now = self.now();
-        let stray = || ConnectStep::Page(Refusal::new(Reason::ConnectStateMismatch));
         let Some(presented) = answer
             .get("state")
             .and_then(|state| seal::present(TokenKind::ConnectState, state))
         else {
-            return Ok(stray());
+            return self.stray(Reason::ConnectStateMismatch, caller).await;
         };
         let Some(flow) = self
             .first(connect_flow::by_provider_state_statement(&presented.id))
@@ -405,7 +404,7 @@ impl Vault {
             .map(|row| connect_flow::from_row(&row))
             .transpose()?
         else {
-            return Ok(stray());
+            return self.stray(Reason::ConnectStateMismatch, caller).await;
         };
         let state_matches = flow
             .provider_state_hash
@@ -419,7 +418,7 @@ impl Vault {
             _ => false,
         };
         if !state_matches || !cookie_matches {
-            return Ok(stray());
+            return self.stray(Reason::ConnectStateMismatch, caller).await;
         }
         let connection = self
             .first(connection::by_id_statement(&flow.connection_id))
@@ -430,10 +429,10 @@ impl Vault {
         let Some(connection) =
             connection.filter(|connection| connection.callback_context == callback_context)
         else {
-            return Ok(stray());
+            return self.stray(Reason::ConnectStateMismatch, caller).await;
         };
         if flow.state != ConnectState::Sent {
-            return Ok(used_twice(&flow));
+            return self.used_twice(&flow, caller).await;
         }
         if flow.expires_at <= now {
             let refusal = Refusal::new(Reason::ConnectFlowUnknown)
@@ -499,7 +498,7 @@ impl Vault {
         .exactly(1);
         match self.db.write(Batch::new().with(returned)).await {
             Ok(_) => {}
-            Err(WriteError::Expectation { .. }) => return Ok(used_twice(&flow)),
+            Err(WriteError::Expectation { .. }) => return self.used_twice(&flow, caller).await,
             Err(error) => return Err(error.into()),
         }
         let mut answer = vec![("connect_code", connect_code.reveal())];
@@ -520,13 +519,11 @@ impl Vault {
         browser: &str,
         caller: &Caller,
     ) -> Result<Result<Opened, ConnectStep>, Error> {
-        let unknown = || {
-            Ok(Err(ConnectStep::Page(Refusal::new(
-                Reason::ConnectTicketUnknown,
-            ))))
-        };
         let Some(presented) = seal::present(TokenKind::ConnectTicket, ticket) else {
-            return unknown();
+            return self
+                .stray(Reason::ConnectTicketUnknown, caller)
+                .await
+                .map(Err);
         };
         let Some(mut flow) = self
             .first(connect_flow::by_ticket_statement(&presented.id))
@@ -534,10 +531,16 @@ impl Vault {
             .map(|row| connect_flow::from_row(&row))
             .transpose()?
         else {
-            return unknown();
+            return self
+                .stray(Reason::ConnectTicketUnknown, caller)
+                .await
+                .map(Err);
         };
         if !presented.matches(&self.ring, &flow.ticket_hash) {
-            return unknown();
+            return self
+                .stray(Reason::ConnectTicketUnknown, caller)
+                .await
+                .map(Err);
         }
         let browser_hash = seal::sha256(browser.as_bytes());
         match flow.state {
@@ -550,7 +553,9 @@ impl Vault {
                 .exactly(1);
                 match self.db.write(Batch::new().with(open)).await {
                     Ok(_) => {}
-                    Err(WriteError::Expectation { .. }) => return Ok(Err(used_twice(&flow))),
+                    Err(WriteError::Expectation { .. }) => {
+                        return self.used_twice(&flow, caller).await.map(Err);
+                    }
                     Err(error) => return Err(error.into()),
                 }
                 flow.state = ConnectState::Opened;
@@ -568,7 +573,7 @@ impl Vault {
                     .describe("The connect ticket has expired. Start a new connect flow.");
                 return self.refuse_flow(&flow, &refusal, caller).await.map(Err);
             }
-            _ => return Ok(Err(used_twice(&flow))),
+            _ => return self.used_twice(&flow, caller).await.map(Err),
         }
 
         let mut rows = self
@@ -605,6 +610,22 @@ impl Vault {
         }
     }
 
+    /// Tells the client that its ticket came twice. The flow that the first one began goes on.
+    async fn used_twice(&self, flow: &ConnectFlow, caller: &Caller) -> Result<ConnectStep, Error> {
+        let refusal = Refusal::new(Reason::ConnectFlowFinished)
+            .describe("This connect ticket has already been used. Start a new connect flow.");
+        self.audit(&refused_event(flow, &refusal), caller).await?;
+        Ok(error_answer(flow, &refusal))
+    }
+
+    /// An answer or ticket that belongs to nothing: a page, and a row in the audit log.
+    async fn stray(&self, reason: Reason, caller: &Caller) -> Result<ConnectStep, Error> {
+        let refusal = Refusal::new(reason);
+        let event = Event::of_error(EventKind::ConnectRefused, &Error::from(refusal.clone()));
+        self.audit(&event, caller).await?;
+        Ok(ConnectStep::Page(refusal))
+    }
+
     /// Ends a flow and tells the client why, at its `redirect_uri`.
     async fn refuse_flow(
         &self,
@@ -612,12 +633,7 @@ impl Vault {
         refusal: &Refusal,
         caller: &Caller,
     ) -> Result<ConnectStep, Error> {
-        let mut event = Event::succeeded(EventKind::ConnectRefused)
-            .client(&*flow.client_id)
-            .user(&*flow.user_id)
-            .detail("connection_id", flow.connection_id.as_str());
-        event.outcome = Outcome::Refused;
-        event.reason = Some(refusal.private_reason());
+        let event = refused_event(flow, refusal);
         let ended = self
             .db
             .write(
@@ -650,6 +666,13 @@ fn scopes_to_ask(asked: Option<Vec<String>>, configured: &[String]) -> Vec<Strin
     scopes
 }
 
+fn refused_event(flow: &ConnectFlow, refusal: &Refusal) -> Event {
+    Event::of_error(EventKind::ConnectRefused, &Error::from(refusal.clone()))
+        .client(&*flow.client_id)
+        .user(&*flow.user_id)
+        .detail("connection_id", flow.connection_id.as_str())
+}
+
 /// The error codes that a client's `redirect_uri` may see: RFC 6749 §4.1.2.1.
 fn error_answer(flow: &ConnectFlow, refusal: &Refusal) -> ConnectStep {
     let code = match refusal.code() {
@@ -670,14 +693,6 @@ fn error_answer(flow: &ConnectFlow, refusal: &Refusal) -> ConnectStep {
         location: append_params(&flow.redirect_uri, &answer),
         clear_cookie: Some(flow.cookie_name()),
     }
-}
-
-fn used_twice(flow: &ConnectFlow) -> ConnectStep {
-    error_answer(
-        flow,
-        &Refusal::new(Reason::ConnectFlowFinished)
-            .describe("This connect ticket has already been used. Start a new connect flow."),
-    )
 }
 
 /// What a provider's failure means for somebody who is connecting an account.

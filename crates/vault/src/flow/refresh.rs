@@ -2,7 +2,8 @@
 //!
 //! 1. One flight an account in this process ([`Flights`]); whoever else asks waits for it and reads the row again.
 //! 2. The flight reads the row. Somebody may have refreshed, disconnected or given up meanwhile: then it is done.
-//! 3. Another node holds the lease: look again until it is done or gone.
+//! 3. Another node holds the lease: look again until it is done or gone. The provider was silent for a while: leave it
+//!    alone, but for a probe now and then.
 //! 4. Commit the lease and an intent row, where generation and attempt are still those read. If that cannot be
 //!    committed, the provider is not called.
 //! 5. Call the provider, with no database connection held, renewing the lease meanwhile. The flight is a task of its
@@ -220,6 +221,11 @@ impl Vault {
                     .await?;
                 return Err(Reason::AccountNeedsReauthorization.into());
             }
+            if let Err(wait) = self.breaker.admit(&connection.id, now) {
+                return Err(Refusal::new(Reason::ProviderUnavailable)
+                    .retry_after_duration(wait)
+                    .into());
+            }
             // Step 4.
             let Some(lease) = self.take_lease(&account).await? else {
                 continue;
@@ -318,6 +324,17 @@ impl Vault {
         let answer = self
             .call_provider(&account, &settings, &tokens, &lease)
             .await;
+        match &answer {
+            Err(failure)
+                if matches!(
+                    failure.kind,
+                    FailureKind::OutcomeUnknown | FailureKind::Unavailable
+                ) =>
+            {
+                self.breaker.silent(&connection.id, self.now());
+            }
+            _ => self.breaker.answered(&connection.id),
+        }
         match answer {
             Ok(answer) => {
                 self.keep(&account, &connection, tokens, answer, &lease, caller)
