@@ -102,8 +102,8 @@ pub struct AuthorizeRequest {
     /// Who is expected, for the login form.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub login_hint: Option<String>,
-    /// An ID token of whom is expected.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// An ID token of whom is expected. It is a token, so it is never stored.
+    #[serde(skip)]
     pub id_token_hint: Option<String>,
 }
 

@@ -42,6 +42,11 @@ impl Scope {
         Ok(Self(words))
     }
 
+    /// Reads what was parsed before and stored, however much that is by now.
+    pub fn from_stored(text: &str) -> Self {
+        text.split(' ').filter(|word| !word.is_empty()).collect()
+    }
+
     /// Whether the word is one of them.
     pub fn contains(&self, word: &str) -> bool {
         self.0.contains(word)
@@ -108,8 +113,7 @@ impl Serialize for Scope {
 impl<'de> Deserialize<'de> for Scope {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        // What we stored ourselves may hold more words than one request may ask for.
-        Ok(text.split(' ').filter(|word| !word.is_empty()).collect())
+        Ok(Self::from_stored(&text))
     }
 }
 

@@ -180,14 +180,8 @@ impl Vault {
         caller: &Caller,
     ) -> Result<AccessToken, Error> {
         let mut event = Event::succeeded(EventKind::BearerRefused).detail("audience", audience);
-        match self.check_bearer(text, audience, scope, &mut event).await {
-            Ok(token) => Ok(token),
-            Err(error) => {
-                event.end_in(&error);
-                self.audit(&event, caller).await?;
-                Err(error)
-            }
-        }
+        let ended = self.check_bearer(text, audience, scope, &mut event).await;
+        self.settle(event, ended, caller).await
     }
 
     async fn check_bearer(
@@ -242,10 +236,7 @@ fn read(claims: &Claims, issuer: &str, now: Timestamp) -> Option<AccessToken> {
             .into_iter()
             .map(str::to_owned)
             .collect(),
-        scope: text("scope")?
-            .split(' ')
-            .filter(|word| !word.is_empty())
-            .collect(),
+        scope: Scope::from_stored(text("scope")?),
         authorization_id,
         jti: text("jti")?.to_owned(),
         expires_at,

@@ -211,6 +211,20 @@ impl Vault {
         Ok(())
     }
 
+    /// Records what a request ended in where that is a refusal or a fault. A success was recorded with its change.
+    pub(crate) async fn settle<T>(
+        &self,
+        mut event: Event,
+        ended: Result<T, Error>,
+        caller: &Caller,
+    ) -> Result<T, Error> {
+        if let Err(error) = &ended {
+            event.end_in(error);
+            self.audit(&event, caller).await?;
+        }
+        ended
+    }
+
     /// The row as a statement, for the batch of the change that it records.
     pub(crate) fn audit_statement(
         &self,

@@ -3,9 +3,9 @@
 
 use jiff::Timestamp;
 use oauth::scope::Scope;
-use store::{Row, Statement, params};
+use store::{Batch, Row, Statement, params};
 
-use crate::Error;
+use crate::{Caller, Error, Event, EventKind, Vault};
 
 /// What the standard scopes are; they belong to no API.
 pub(crate) const OIDC_SCOPES: [&str; 4] = ["openid", "profile", "email", "offline_access"];
@@ -80,12 +80,7 @@ pub(crate) fn from_row_at(row: &Row, first: usize) -> Result<Authorization, Erro
         user_id: row.text(first + 2)?.to_owned(),
         session_id: row.opt_text(first + 3)?.map(str::to_owned),
         audience: row.opt_text(first + 4)?.map(str::to_owned),
-        // What is stored was parsed when it came.
-        scope: row
-            .text(first + 5)?
-            .split(' ')
-            .filter(|word| !word.is_empty())
-            .collect(),
+        scope: Scope::from_stored(row.text(first + 5)?),
         auth_time: row.timestamp(first + 6)?,
         revoked: row.bool(first + 7)?,
         session_over: row.bool(first + 8)?,
@@ -117,6 +112,31 @@ pub(crate) fn insert_statement(
         ],
     )
     .exactly(1)
+}
+
+impl Vault {
+    /// Ends an authorization and all that hangs on it, for a cause that its client did not ask for.
+    pub(crate) async fn end_authorization(
+        &self,
+        authorization: &Authorization,
+        cause: &'static str,
+        caller: &Caller,
+    ) -> Result<(), Error> {
+        let now = self.now();
+        let event = Event::succeeded(EventKind::TokenRevocation)
+            .client(&*authorization.client_id)
+            .user(&*authorization.user_id)
+            .detail("authorization_id", authorization.id.as_str())
+            .detail("cause", cause);
+        self.db
+            .write(
+                Batch::new()
+                    .with(revoke_statement(&authorization.id, cause, now))
+                    .with(self.audit_statement(&event, caller, now)),
+            )
+            .await?;
+        Ok(())
+    }
 }
 
 /// Ends an authorization and all that hangs on it. Ending it twice keeps the first reason.

@@ -3,7 +3,7 @@
 use oauth::scope::Scope;
 use store::{Batch, Statement, WriteError, params};
 
-use crate::api::{AccessPolicy, Api};
+use crate::api::{self, AccessPolicy, Api};
 use crate::client::Client;
 use crate::{Error, Reason, Refusal, Vault};
 
@@ -25,8 +25,14 @@ impl SubjectType {
     }
 }
 
+/// An API with the scopes that a client may have there.
+pub(crate) struct Reach {
+    pub(crate) api: Api,
+    pub(crate) scope: Scope,
+}
+
 /// The scopes of an API that a client may have, by the API's policy and the client's grant.
-pub(crate) fn allowed_scopes(
+fn allowed_scopes(
     client: &Client,
     api: &Api,
     subject_type: SubjectType,
@@ -38,7 +44,9 @@ pub(crate) fn allowed_scopes(
     };
     match (policy, granted) {
         (AccessPolicy::AllowAll, _) => Ok(api.all_scopes()),
-        (AccessPolicy::RequireClientGrant, Some(granted)) => Ok(granted),
+        (AccessPolicy::RequireClientGrant, Some(granted)) => {
+            Ok(granted.intersection(&api.all_scopes()))
+        }
         (AccessPolicy::DenyAll | AccessPolicy::RequireClientGrant, _) => {
             Err(Refusal::new(Reason::ApiNotAllowed).describe(format!(
                 "Client {} is not authorized to access resource server {}.",
@@ -50,6 +58,37 @@ pub(crate) fn allowed_scopes(
 }
 
 impl Vault {
+    /// What a client may have at the API of an audience; None where there is no such API. Asked at every use and not
+    /// only at login: a grant that was taken back gives nothing any more (threats R-42).
+    ///
+    /// # Errors
+    /// [`Reason::ApiNotAllowed`].
+    pub(crate) async fn reach(
+        &self,
+        client: &Client,
+        audience: &str,
+        subject_type: SubjectType,
+    ) -> Result<Option<Reach>, Error> {
+        let mut rows = self
+            .db
+            .read_all(vec![
+                api::by_identifier_statement(audience),
+                scopes_statement(&client.client_id, audience, subject_type),
+            ])
+            .await?
+            .into_iter();
+        let mut next = || rows.next().and_then(|rows| rows.into_iter().next());
+        let Some(api) = next().map(|row| api::from_row(&row)).transpose()? else {
+            return Ok(None);
+        };
+        let granted = match next() {
+            Some(row) => Some(Scope::from_stored(row.text(0)?)),
+            None => None,
+        };
+        let scope = allowed_scopes(client, &api, subject_type, granted)?;
+        Ok(Some(Reach { api, scope }))
+    }
+
     /// Grants a client scopes of an API.
     ///
     /// # Errors
@@ -85,11 +124,7 @@ impl Vault {
 }
 
 /// The scopes that a client was granted at an API; no row without a grant.
-pub(crate) fn scopes_statement(
-    client_id: &str,
-    audience: &str,
-    subject_type: SubjectType,
-) -> Statement {
+fn scopes_statement(client_id: &str, audience: &str, subject_type: SubjectType) -> Statement {
     Statement::new(
         "select scopes from client_grants where client_id = $1 and audience = $2 and subject_type = $3",
         params![client_id, audience, subject_type.as_str()],

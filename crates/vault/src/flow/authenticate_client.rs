@@ -46,14 +46,9 @@ impl Vault {
         caller: &Caller,
     ) -> Result<AuthenticatedClient, Error> {
         let mut event = Event::succeeded(EventKind::ClientAuthentication);
-        match self.identify_client(presented, request, &mut event).await {
-            Ok(client) => Ok(AuthenticatedClient { client }),
-            Err(error) => {
-                event.end_in(&error);
-                self.audit(&event, caller).await?;
-                Err(error)
-            }
-        }
+        let identified = self.identify_client(presented, request, &mut event).await;
+        let client = self.settle(event, identified, caller).await?;
+        Ok(AuthenticatedClient { client })
     }
 
     async fn identify_client(

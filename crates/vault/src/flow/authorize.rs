@@ -19,10 +19,10 @@ use seal::{SecretString, TokenKind};
 use serde::{Deserialize, Serialize};
 use store::{Batch, Statement, WriteError, params};
 
-use crate::api::{self, Api};
+use crate::api::Api;
 use crate::authorization::{self, oidc_part};
 use crate::client::{AuthenticatedClient, Client};
-use crate::client_grant::{self, SubjectType, allowed_scopes};
+use crate::client_grant::{Reach, SubjectType};
 use crate::session::Session;
 use crate::token_set::after;
 use crate::{Caller, Error, Event, EventKind, Reason, Refusal, Vault};
@@ -191,18 +191,11 @@ impl Vault {
         params: &Params,
         caller: &Caller,
     ) -> Result<PushedRequest, Error> {
-        let mut event = Event::succeeded(EventKind::PushedRequest).client(client.client_id());
-        match self
+        let event = Event::succeeded(EventKind::PushedRequest).client(client.client_id());
+        let pushed = self
             .store_pushed_request(&client.client, params, &event, caller)
-            .await
-        {
-            Ok(pushed) => Ok(pushed),
-            Err(error) => {
-                event.end_in(&error);
-                self.audit(&event, caller).await?;
-                Err(error)
-            }
-        }
+            .await;
+        self.settle(event, pushed, caller).await
     }
 
     async fn store_pushed_request(
@@ -526,30 +519,14 @@ impl Vault {
                 scope,
             }));
         };
-        let mut rows = self
-            .db
-            .read_all(vec![
-                api::by_identifier_statement(audience),
-                client_grant::scopes_statement(&client.client_id, audience, SubjectType::User),
-            ])
-            .await?
-            .into_iter();
-        let mut next = || rows.next().and_then(|rows| rows.into_iter().next());
-        let Some(api) = next().map(|row| api::from_row(&row)).transpose()? else {
-            return Ok(Err((pending, Refusal::new(Reason::AudienceUnknown))));
-        };
-        let granted: Option<Scope> = match next() {
-            Some(row) => Some(
-                row.text(0)?
-                    .split(' ')
-                    .filter(|word| !word.is_empty())
-                    .collect(),
-            ),
-            None => None,
-        };
-        let allowed = match allowed_scopes(&client, &api, SubjectType::User, granted) {
-            Ok(allowed) => allowed.intersection(&api.all_scopes()),
-            Err(refusal) => return Ok(Err((pending, refusal))),
+        let Reach {
+            api,
+            scope: allowed,
+        } = match self.reach(&client, audience, SubjectType::User).await {
+            Ok(Some(reach)) => reach,
+            Ok(None) => return Ok(Err((pending, Refusal::new(Reason::AudienceUnknown)))),
+            Err(Error::Refused(refusal)) => return Ok(Err((pending, *refusal))),
+            Err(fault) => return Err(fault),
         };
         let scope = grantable_oidc_scope(&request.scope, &client, Some(&api))
             .union(&request.scope.intersection(&allowed));
@@ -604,11 +581,7 @@ impl Vault {
             .await?;
         Ok(match row {
             Some(row) => {
-                let known: Scope = row
-                    .text(0)?
-                    .split(' ')
-                    .filter(|word| !word.is_empty())
-                    .collect();
+                let known: Scope = Scope::from_stored(row.text(0)?);
                 !considered.scope.is_subset(&known)
             }
             None => true,

@@ -5,9 +5,8 @@ use oauth::scope::Scope;
 use oauth::token_response::TokenResponse;
 
 use crate::access_token::{NewAccessToken, Subject};
-use crate::api;
 use crate::client::{AuthenticatedClient, Client};
-use crate::client_grant::{self, SubjectType, allowed_scopes};
+use crate::client_grant::{Reach, SubjectType};
 use crate::{Caller, Error, Event, EventKind, Reason, Refusal, Vault};
 
 impl Vault {
@@ -23,14 +22,10 @@ impl Vault {
         caller: &Caller,
     ) -> Result<TokenResponse, Error> {
         let mut event = Event::succeeded(EventKind::ClientCredentials).client(client.client_id());
-        let issued = self
+        let ended = self
             .issue_to_client(&client.client, audience, scope, &mut event, caller)
             .await;
-        if let Err(error) = &issued {
-            event.end_in(error);
-            self.audit(&event, caller).await?;
-        }
-        issued
+        self.settle(event, ended, caller).await
     }
 
     async fn issue_to_client(
@@ -52,30 +47,13 @@ impl Vault {
         }
         let audience = audience.ok_or(Reason::AudienceMissing)?;
         *event = event.clone().detail("audience", audience);
-        let mut rows = self
-            .db
-            .read_all(vec![
-                api::by_identifier_statement(audience),
-                client_grant::scopes_statement(&client.client_id, audience, SubjectType::Client),
-            ])
+        let Reach {
+            api,
+            scope: allowed,
+        } = self
+            .reach(client, audience, SubjectType::Client)
             .await?
-            .into_iter();
-        let mut next = || rows.next().and_then(|rows| rows.into_iter().next());
-        let api = next()
-            .map(|row| api::from_row(&row))
-            .transpose()?
             .ok_or(Reason::AudienceUnknown)?;
-        let granted: Option<Scope> = match next() {
-            Some(row) => Some(
-                row.text(0)?
-                    .split(' ')
-                    .filter(|word| !word.is_empty())
-                    .collect(),
-            ),
-            None => None,
-        };
-        let allowed = allowed_scopes(client, &api, SubjectType::Client, granted)?
-            .intersection(&api.all_scopes());
         let scope = match asked {
             Some(asked) => allowed.intersection(asked),
             None => allowed,

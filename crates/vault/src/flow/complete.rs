@@ -68,14 +68,8 @@ impl Vault {
     ) -> Result<AccountView, Error> {
         let mut event = Event::succeeded(EventKind::ConnectCompleted).client(&*me.client_id);
         event.user_id = me.user_id.clone();
-        match self.complete_flow(me, &request, &mut event, caller).await {
-            Ok(view) => Ok(view),
-            Err(error) => {
-                event.end_in(&error);
-                self.audit(&event, caller).await?;
-                Err(error)
-            }
-        }
+        let ended = self.complete_flow(me, &request, &mut event, caller).await;
+        self.settle(event, ended, caller).await
     }
 
     async fn complete_flow(

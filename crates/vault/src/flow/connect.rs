@@ -185,14 +185,8 @@ impl Vault {
             .client(&*me.client_id)
             .connection(&*request.connection);
         event.user_id = me.user_id.clone();
-        match self.store_connect_flow(me, request, &event, caller).await {
-            Ok(ticket) => Ok(ticket),
-            Err(error) => {
-                event.end_in(&error);
-                self.audit(&event, caller).await?;
-                Err(error)
-            }
-        }
+        let ended = self.store_connect_flow(me, request, &event, caller).await;
+        self.settle(event, ended, caller).await
     }
 
     async fn store_connect_flow(

@@ -69,14 +69,10 @@ impl Vault {
                 "is_privileged_worker",
                 request.subject_token_type == SubjectTokenType::WorkerJwt,
             );
-        match self.run_exchange(client, request, &mut event, caller).await {
-            Ok(answer) => Ok(answer),
-            Err(error) => {
-                event.end_in(&error);
-                self.audit(&event, caller).await?;
-                Err(in_dialect(error, request.dialect))
-            }
-        }
+        let answer = self.run_exchange(client, request, &mut event, caller).await;
+        self.settle(event, answer, caller)
+            .await
+            .map_err(|error| in_dialect(error, request.dialect))
     }
 
     async fn run_exchange(

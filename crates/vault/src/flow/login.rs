@@ -27,17 +27,10 @@ impl Vault {
         caller: &Caller,
     ) -> Result<(Session, SecretString), Error> {
         let mut event = Event::succeeded(EventKind::Login);
-        match self
+        let opened = self
             .try_login(username, password, current, &mut event, caller)
-            .await
-        {
-            Ok(opened) => Ok(opened),
-            Err(error) => {
-                event.end_in(&error);
-                self.audit(&event, caller).await?;
-                Err(error)
-            }
-        }
+            .await;
+        self.settle(event, opened, caller).await
     }
 
     async fn try_login(
@@ -138,17 +131,10 @@ impl Vault {
         caller: &Caller,
     ) -> Result<(Session, SecretString), Error> {
         let mut event = Event::succeeded(EventKind::SignUp);
-        match self
+        let opened = self
             .try_sign_up(username, password, email, &mut event, caller)
-            .await
-        {
-            Ok(opened) => Ok(opened),
-            Err(error) => {
-                event.end_in(&error);
-                self.audit(&event, caller).await?;
-                Err(error)
-            }
-        }
+            .await;
+        self.settle(event, opened, caller).await
     }
 
     async fn try_sign_up(

@@ -39,7 +39,7 @@ impl Vault {
         caller: &Caller,
     ) -> Result<TokenResponse, Error> {
         let mut event = Event::succeeded(EventKind::CodeRedemption).client(client.client_id());
-        let redeemed = self
+        let ended = self
             .try_redeem_code(
                 &client.client,
                 code,
@@ -49,11 +49,7 @@ impl Vault {
                 caller,
             )
             .await;
-        if let Err(error) = &redeemed {
-            event.end_in(error);
-            self.audit(&event, caller).await?;
-        }
-        redeemed
+        self.settle(event, ended, caller).await
     }
 
     async fn try_redeem_code(
@@ -96,7 +92,9 @@ impl Vault {
         // Step 2.
         let now = self.now();
         if stored.is_used {
-            return Err(self.revoke_replayed(authorization, caller).await?);
+            self.end_authorization(authorization, "code_replayed", caller)
+                .await?;
+            return Err(invalid());
         }
         if stored.expires_at <= now || !authorization.is_live() {
             return Err(invalid());
@@ -130,7 +128,9 @@ impl Vault {
             Ok(_) => {}
             // Somebody else's request with the same code was faster (threats TK-02).
             Err(WriteError::Expectation { statement: 0, .. }) => {
-                return Err(self.revoke_replayed(authorization, caller).await?);
+                self.end_authorization(authorization, "code_replayed", caller)
+                    .await?;
+                return Err(invalid());
             }
             Err(error) => return Err(error.into()),
         }
@@ -142,32 +142,6 @@ impl Vault {
             refresh_token,
         )
         .await
-    }
-
-    /// Ends what came of a code that was used twice, and says what the second caller hears.
-    async fn revoke_replayed(
-        &self,
-        authorization: &Authorization,
-        caller: &Caller,
-    ) -> Result<Error, Error> {
-        let now = self.now();
-        let event = Event::succeeded(EventKind::TokenRevocation)
-            .client(&*authorization.client_id)
-            .user(&*authorization.user_id)
-            .detail("authorization_id", authorization.id.as_str())
-            .detail("cause", "code_replayed");
-        self.db
-            .write(
-                Batch::new()
-                    .with(authorization::revoke_statement(
-                        &authorization.id,
-                        "code_replayed",
-                        now,
-                    ))
-                    .with(self.audit_statement(&event, caller, now)),
-            )
-            .await?;
-        Ok(Reason::CodeInvalid.into())
     }
 
     async fn tokens_of(

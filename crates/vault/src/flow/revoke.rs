@@ -23,14 +23,8 @@ impl Vault {
         caller: &Caller,
     ) -> Result<(), Error> {
         let mut event = Event::succeeded(EventKind::TokenRevocation).client(client.client_id());
-        match self.try_revoke(client, token, &mut event, caller).await {
-            Ok(()) => Ok(()),
-            Err(error) => {
-                event.end_in(&error);
-                self.audit(&event, caller).await?;
-                Err(error)
-            }
-        }
+        let ended = self.try_revoke(client, token, &mut event, caller).await;
+        self.settle(event, ended, caller).await
     }
 
     async fn try_revoke(

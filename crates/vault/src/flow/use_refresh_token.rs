@@ -15,10 +15,10 @@ use seal::{PresentedToken, TokenKind};
 use store::{Batch, WriteError};
 
 use crate::access_token::{NewAccessToken, Subject};
-use crate::api::{self, Api};
-use crate::authorization::{self, Authorization};
+use crate::api::Api;
+use crate::authorization::Authorization;
 use crate::client::{AuthenticatedClient, Client, Rotation};
-use crate::client_grant::{self, SubjectType, allowed_scopes};
+use crate::client_grant::{Reach, SubjectType};
 use crate::refresh_token::{self, Standing, StoredRefreshToken};
 use crate::{Caller, Error, Event, EventKind, Fault, Reason, Refusal, Vault};
 
@@ -46,14 +46,10 @@ impl Vault {
         caller: &Caller,
     ) -> Result<TokenResponse, Error> {
         let mut event = Event::succeeded(EventKind::RefreshGrant).client(client.client_id());
-        let used = self
+        let ended = self
             .try_refresh_token(&client.client, token, audience, scope, &mut event, caller)
             .await;
-        if let Err(error) = &used {
-            event.end_in(error);
-            self.audit(&event, caller).await?;
-        }
-        used
+        self.settle(event, ended, caller).await
     }
 
     async fn try_refresh_token(
@@ -86,7 +82,9 @@ impl Vault {
             }
             event.user_id = Some(stored.authorization.user_id.clone());
             if standing == Standing::Reused {
-                return Err(self.revoke_reused(&stored.authorization, caller).await?);
+                self.end_authorization(&stored.authorization, "refresh_token_reused", caller)
+                    .await?;
+                return Err(Reason::RefreshTokenInvalid.into());
             }
             // Step 2.
             let target = self
@@ -135,31 +133,13 @@ impl Vault {
         if !is_first && policy.is_none() {
             return Err(Reason::AudienceNotCovered.into());
         }
-        let mut rows = self
-            .db
-            .read_all(vec![
-                api::by_identifier_statement(audience),
-                client_grant::scopes_statement(&client.client_id, audience, SubjectType::User),
-            ])
+        let Reach {
+            api,
+            scope: allowed,
+        } = self
+            .reach(client, audience, SubjectType::User)
             .await?
-            .into_iter();
-        let mut next = || rows.next().and_then(|rows| rows.into_iter().next());
-        let api = next()
-            .map(|row| api::from_row(&row))
-            .transpose()?
             .ok_or(Reason::AudienceNotCovered)?;
-        let granted: Option<Scope> = match next() {
-            Some(row) => Some(
-                row.text(0)?
-                    .split(' ')
-                    .filter(|word| !word.is_empty())
-                    .collect(),
-            ),
-            None => None,
-        };
-        // Checked now and not only at login: a grant that was taken back gives nothing any more.
-        let allowed = allowed_scopes(client, &api, SubjectType::User, granted)?
-            .intersection(&api.all_scopes());
         let mut covered = if is_first {
             authorization.scope.intersection(&allowed)
         } else {
@@ -267,31 +247,5 @@ impl Vault {
             id_token: self.id_token_of(client, authorization, None).await?,
             refresh_token: Some(refresh_token),
         })
-    }
-
-    /// Ends a family whose used token came back, and says what the caller hears.
-    async fn revoke_reused(
-        &self,
-        authorization: &Authorization,
-        caller: &Caller,
-    ) -> Result<Error, Error> {
-        let now = self.now();
-        let event = Event::succeeded(EventKind::TokenRevocation)
-            .client(&*authorization.client_id)
-            .user(&*authorization.user_id)
-            .detail("authorization_id", authorization.id.as_str())
-            .detail("cause", "refresh_token_reused");
-        self.db
-            .write(
-                Batch::new()
-                    .with(authorization::revoke_statement(
-                        &authorization.id,
-                        "refresh_token_reused",
-                        now,
-                    ))
-                    .with(self.audit_statement(&event, caller, now)),
-            )
-            .await?;
-        Ok(Reason::RefreshTokenInvalid.into())
     }
 }
