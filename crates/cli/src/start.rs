@@ -110,6 +110,7 @@ pub(crate) fn start_logging(level: &str, json: bool) -> Result<()> {
         EnvFilter::try_new(level).with_context(|| format!("'{level}' is not a log level"))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_writer(std::io::stderr);
     if json {
         builder.json().flatten_event(true).init();

@@ -29,7 +29,10 @@ impl Vault {
             "delete from connect_flows where expires_at < $1",
             "delete from interactions where expires_at < $1",
             "delete from pushed_requests where expires_at < $1",
-            "delete from refresh_intents where finished_at < $1",
+            // Of the present token set every intent counts: one without an outcome says that we may have lost it.
+            "delete from refresh_intents
+              where started_at < $1
+                and generation < (select a.generation from accounts a where a.id = refresh_intents.account_id)",
             "delete from sessions where expires_at < $1",
             "delete from throttles where window_start < $1",
         ] {

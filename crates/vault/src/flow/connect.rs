@@ -609,7 +609,13 @@ impl Vault {
         let refusal = Refusal::new(Reason::ConnectFlowFinished)
             .describe("This connect ticket has already been used. Start a new connect flow.");
         self.audit(&refused_event(flow, &refusal), caller).await?;
-        Ok(error_answer(flow, &refusal))
+        // While the flow is under way in another tab, that one needs the cookie.
+        let is_under_way = matches!(
+            flow.state,
+            ConnectState::Opened | ConnectState::Sent | ConnectState::Started
+        );
+        let clear_cookie = (!is_under_way).then(|| flow.cookie_name());
+        Ok(error_answer(flow, &refusal, clear_cookie))
     }
 
     /// An answer or ticket that belongs to nothing: a page, and a row in the audit log.
@@ -642,7 +648,7 @@ impl Vault {
             Err(WriteError::Expectation { .. }) => {}
             Err(error) => return Err(error.into()),
         }
-        Ok(error_answer(flow, refusal))
+        Ok(error_answer(flow, refusal, Some(flow.cookie_name())))
     }
 }
 
@@ -668,7 +674,11 @@ fn refused_event(flow: &ConnectFlow, refusal: &Refusal) -> Event {
 }
 
 /// The error codes that a client's `redirect_uri` may see: RFC 6749 §4.1.2.1.
-fn error_answer(flow: &ConnectFlow, refusal: &Refusal) -> ConnectStep {
+fn error_answer(
+    flow: &ConnectFlow,
+    refusal: &Refusal,
+    clear_cookie: Option<String>,
+) -> ConnectStep {
     let code = match refusal.code() {
         code @ ("access_denied"
         | "invalid_request"
@@ -685,7 +695,7 @@ fn error_answer(flow: &ConnectFlow, refusal: &Refusal) -> ConnectStep {
     }
     ConnectStep::Answer {
         location: append_params(&flow.redirect_uri, &answer),
-        clear_cookie: Some(flow.cookie_name()),
+        clear_cookie,
     }
 }
 
