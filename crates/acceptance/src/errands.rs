@@ -141,13 +141,24 @@ impl World {
 
     /// Goes from an authorize URL to the client's callback, logging in and consenting where asked.
     pub async fn pass(&mut self, agent: &mut Agent, url: &str, until: &str) -> Result<Stop> {
+        self.pass_as(agent, url, until, (USERNAME, PASSWORD)).await
+    }
+
+    /// The same as somebody else: a name and a password.
+    pub async fn pass_as(
+        &mut self,
+        agent: &mut Agent,
+        url: &str,
+        until: &str,
+        (username, password): (&str, &str),
+    ) -> Result<Stop> {
         let mut stop = agent.open_any(url, until).await?;
         for _ in 0..MOST_HOPS {
             if stop.url.as_str().starts_with(until) || !stop.page.contains("<form") {
                 return Ok(stop);
             }
             let values: &[(&str, &str)] = if stop.asks_for_password() {
-                &[("username", USERNAME), ("password", PASSWORD)]
+                &[("username", username), ("password", password)]
             } else {
                 &[]
             };
@@ -164,22 +175,21 @@ impl World {
 
     /// Logs the user in at the web client, in the world's own browser.
     pub async fn log_in(&mut self) -> Result<LoggedIn> {
-        let (url, verifier) = self.authorize_url(&[])?;
         let mut agent = self.take_agent();
-        let stop = self.pass(&mut agent, &url, WEB_CALLBACK).await;
+        let login = self.log_in_as(&mut agent, (USERNAME, PASSWORD)).await;
         self.agent = agent;
-        let code = stop?.answer("code")?;
+        login
+    }
+
+    /// Logs somebody in at the web client, in a browser of theirs.
+    pub async fn log_in_as(&mut self, agent: &mut Agent, person: (&str, &str)) -> Result<LoggedIn> {
+        self.leaks.secret(person.1);
+        let (url, verifier) = self.authorize_url(&[])?;
+        let stop = self.pass_as(agent, &url, WEB_CALLBACK, person).await?;
         let answer = self
-            .token(&json!({
-                "grant_type": grant::AUTHORIZATION_CODE,
-                "client_id": self.clients.web.client.client_id,
-                "client_secret": self.clients.web.secret,
-                "code": code,
-                "redirect_uri": WEB_CALLBACK,
-                "code_verifier": verifier,
-            }))
-            .await?;
-        let answer = answer.map_err(|refused| anyhow::anyhow!("{refused:?}"))?;
+            .redeem_code(&stop.answer("code")?, &verifier)
+            .await?
+            .map_err(|refused| anyhow::anyhow!("{refused:?}"))?;
         let text = |name: &str| {
             answer[name]
                 .as_str()
@@ -191,6 +201,36 @@ impl World {
             refresh_token: text("refresh_token")?,
             id_token: text("id_token")?,
         })
+    }
+
+    /// Redeems an authorization code of the web client.
+    pub async fn redeem_code(
+        &mut self,
+        code: &str,
+        verifier: &str,
+    ) -> Result<std::result::Result<Value, Refused>> {
+        self.token(&json!({
+            "grant_type": grant::AUTHORIZATION_CODE,
+            "client_id": self.clients.web.client.client_id,
+            "client_secret": self.clients.web.secret,
+            "code": code,
+            "redirect_uri": WEB_CALLBACK,
+            "code_verifier": verifier,
+        }))
+        .await
+    }
+
+    /// Makes one more user, with the password of the first.
+    pub async fn another_user(&mut self, username: &str) -> vault::User {
+        self.vault
+            .create_user(vault::NewUser {
+                username: username.to_owned(),
+                password: seal::SecretString::new(PASSWORD.to_owned()),
+                email: None,
+                name: None,
+            })
+            .await
+            .unwrap()
     }
 
     /// A token for the My Account API with every scope.
@@ -231,6 +271,18 @@ impl World {
             .as_str()
             .context("no ticket")?;
         Ok(Url::parse_with_params(uri, [("ticket", ticket)])?.into())
+    }
+
+    /// Goes through the vault's connect page, and stops at the redirect to the provider.
+    pub async fn to_provider(&mut self, agent: &mut Agent, started: &Value) -> Result<Stop> {
+        let url = self.connect_url(started)?;
+        let until = self.sandbox.base_url().to_owned();
+        let mut stop = agent.open(&url, &until).await?;
+        if stop.asks_for_password() {
+            let person = [("username", USERNAME), ("password", PASSWORD)];
+            stop = agent.submit(&stop, &person, &until).await?;
+        }
+        agent.submit(&stop, &[], &until).await
     }
 
     /// Goes through the connect pages and the sandbox as one of its people, to the client's callback.

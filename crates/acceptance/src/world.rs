@@ -14,7 +14,7 @@ use store::Db;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use vault::{
-    AppType, Client, Clock as _, Issuer, KeyPurpose, MovableClock, NewApi, NewClient,
+    AppType, Client, Clock as _, Connection, Issuer, KeyPurpose, MovableClock, NewApi, NewClient,
     NewConnection, NewUser, Parts, PrivilegedAccess, PrivilegedGrant, RefreshTokenPolicy,
     ResourcePolicy, Rotation, Settings, SubjectType, TokenEndpointAuthMethod, User, Vault,
 };
@@ -113,6 +113,8 @@ pub struct World {
     master_key: Arc<LocalMasterKey>,
     settings: Settings,
     provider: ProviderClient,
+    /// Our client id and secret at the sandbox.
+    sandbox_client: (&'static str, String),
     servers: Vec<JoinHandle<()>>,
 }
 
@@ -219,6 +221,7 @@ impl World {
             master_key,
             settings,
             provider,
+            sandbox_client,
             servers,
         }
     }
@@ -333,6 +336,21 @@ impl World {
             .unwrap();
         self.leaks.secret(&registered.secret);
         registered
+    }
+
+    /// Makes one more connection to the sandbox, enabled for the web client.
+    pub async fn another_connection(&mut self, name: &str) -> Connection {
+        let (client_id, secret) = &self.sandbox_client;
+        let new = sandbox_connection(name, self.sandbox.base_url(), (client_id, secret));
+        let connection = self.vault.create_connection(new).await.unwrap();
+        let web = &self.clients.web.client.client_id;
+        self.vault
+            .enable_connection(&connection.id, web)
+            .await
+            .unwrap();
+        self.sandbox
+            .allow_redirect_uri(client_id, &connection.callback_uri(&self.vault));
+        connection
     }
 
     /// Remembers a secret of the story, to be looked for at its end.
@@ -500,18 +518,7 @@ async fn seed(vault: &Vault, sandbox_url: &str, sandbox_client: (&str, &str)) ->
         .await
         .unwrap();
     let connection = vault
-        .create_connection(NewConnection {
-            name: "sandbox".to_owned(),
-            strategy: "sandbox".to_owned(),
-            display_name: "Sandbox".to_owned(),
-            client_id: sandbox_client.0.to_owned(),
-            client_secret: Some(SecretString::new(sandbox_client.1.to_owned())),
-            options: ConnectionOptions {
-                issuer: Some(sandbox_url.to_owned()),
-                ..ConnectionOptions::default()
-            },
-            scopes: words(&SANDBOX_SCOPES),
-        })
+        .create_connection(sandbox_connection("sandbox", sandbox_url, sandbox_client))
         .await
         .unwrap();
     for registered in [&web, &spa, &api, &worker] {
@@ -539,6 +546,21 @@ async fn seed(vault: &Vault, sandbox_url: &str, sandbox_client: (&str, &str)) ->
         },
         user,
         worker_key,
+    }
+}
+
+fn sandbox_connection(name: &str, issuer: &str, client: (&str, &str)) -> NewConnection {
+    NewConnection {
+        name: name.to_owned(),
+        strategy: "sandbox".to_owned(),
+        display_name: "Sandbox".to_owned(),
+        client_id: client.0.to_owned(),
+        client_secret: Some(SecretString::new(client.1.to_owned())),
+        options: ConnectionOptions {
+            issuer: Some(issuer.to_owned()),
+            ..ConnectionOptions::default()
+        },
+        scopes: words(&SANDBOX_SCOPES),
     }
 }
 

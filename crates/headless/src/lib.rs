@@ -204,6 +204,16 @@ impl Agent {
             .await
     }
 
+    /// Posts fields that no page holds, as an attacker who has this browser would.
+    pub async fn post(&mut self, url: &str, fields: &[(&str, &str)], until: &str) -> Result<Stop> {
+        let fields = fields
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        self.send(Method::POST, Url::parse(url)?, Some(fields), until)
+            .await
+    }
+
     async fn send(
         &mut self,
         mut method: Method,

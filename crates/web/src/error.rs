@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
@@ -325,6 +325,15 @@ pub(crate) fn render(
     }
     if let Some(allow) = allow {
         headers.insert(ALLOW, allow);
+    }
+    // The rest of the body is still on its way: nothing else can follow it on this connection.
+    if matches!(
+        failure,
+        Failure::Http(
+            HttpRefusal::BodyTimedOut | HttpRefusal::BodyTooLarge | HttpRefusal::ContentEncoded
+        )
+    ) {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     // The token endpoint and its siblings never challenge, whatever RFC 6749 §5.2 says of Basic: client libraries
     // report the challenge and hide the JSON error (contract 7.6).
