@@ -293,9 +293,19 @@ impl World {
         person: &str,
     ) -> Result<Stop> {
         let url = self.connect_url(started)?;
+        self.consent_from(agent, &url, person).await
+    }
+
+    /// The same from an address on the way.
+    pub async fn consent_from(
+        &mut self,
+        agent: &mut Agent,
+        url: &str,
+        person: &str,
+    ) -> Result<Stop> {
         let issuer = self.url("");
         let person = format!("{person}@sandbox.example");
-        let mut stop = agent.open_any(&url, WEB_CALLBACK).await?;
+        let mut stop = agent.open_any(url, WEB_CALLBACK).await?;
         for _ in 0..MOST_HOPS {
             if stop.url.as_str().starts_with(WEB_CALLBACK) || !stop.page.contains("<form") {
                 if let Some(code) = stop.parameter("connect_code") {

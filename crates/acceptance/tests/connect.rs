@@ -1073,3 +1073,31 @@ story!(completing_many_times_at_once_redeems_once, |world| {
     assert_eq!(world.sandbox.calls().redeem_code, 1);
     assert_eq!(accounts(world).await, 1);
 });
+
+story!(a_double_click_goes_on_with_the_second, |world| {
+    let login = world.log_in().await?;
+    let me = world.my_account_token(&login.refresh_token).await?;
+    let started = world.start_connect(&me).await?;
+    let mut agent = world.browser();
+    let url = world.connect_url(&started)?;
+    let provider = world.sandbox.base_url().to_owned();
+    let page = agent.open(&url, &provider).await?;
+    let person = [
+        ("username", acceptance::USERNAME),
+        ("password", acceptance::PASSWORD),
+    ];
+    let page = agent.submit(&page, &person, &provider).await?;
+    let first = agent.submit(&page, &[], &provider).await?;
+    let second = agent.submit(&page, &[], &provider).await?;
+    assert_ne!(first.parameter("state"), second.parameter("state"));
+    let account = world
+        .consent_from(&mut agent, second.url.as_str(), "alice")
+        .await?;
+    let code = account.answer("connect_code")?;
+    world.complete(&me, &started, &code).await?.unwrap();
+    // The answer to the first click belongs to nothing any more.
+    let stray = world
+        .consent_from(&mut agent, first.url.as_str(), "alice")
+        .await?;
+    assert_eq!(stray.status.as_u16(), 400);
+});

@@ -165,6 +165,13 @@ pub enum ConnectDecision {
     Continue,
 }
 
+/// Why a browser brings its ticket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Visit {
+    Decide,
+    Look,
+}
+
 /// A ticket's flow with what the pages say about it.
 struct Opened {
     flow: ConnectFlow,
@@ -272,7 +279,10 @@ impl Vault {
         browser: &str,
         caller: &Caller,
     ) -> Result<ConnectStep, Error> {
-        let opened = match self.open_ticket(ticket, browser, caller).await? {
+        let opened = match self
+            .open_ticket(ticket, browser, Visit::Look, caller)
+            .await?
+        {
             Ok(opened) => opened,
             Err(step) => return Ok(step),
         };
@@ -302,7 +312,10 @@ impl Vault {
         decision: ConnectDecision,
         caller: &Caller,
     ) -> Result<ConnectStep, Error> {
-        let opened = match self.open_ticket(ticket, browser, caller).await? {
+        let opened = match self
+            .open_ticket(ticket, browser, Visit::Decide, caller)
+            .await?
+        {
             Ok(opened) => opened,
             Err(step) => return Ok(step),
         };
@@ -354,7 +367,7 @@ impl Vault {
             "update connect_flows
                 set state = 'sent', provider_state_id = $2, provider_state_hash = $3,
                     provider_cookie_hash = $4, secrets = $5, expires_at = $6
-              where id = $1 and state = 'opened'",
+              where id = $1 and state in ('opened', 'sent')",
             params![
                 flow.id.as_str(),
                 provider_state.id,
@@ -511,6 +524,7 @@ impl Vault {
         &self,
         ticket: &str,
         browser: &str,
+        visit: Visit,
         caller: &Caller,
     ) -> Result<Result<Opened, ConnectStep>, Error> {
         let Some(presented) = seal::present(TokenKind::ConnectTicket, ticket) else {
@@ -555,9 +569,11 @@ impl Vault {
                 flow.state = ConnectState::Opened;
                 flow.browser_hash = Some(browser_hash.to_vec());
             }
-            // The same browser may look again, as after logging in.
-            ConnectState::Opened
-                if flow.expires_at > self.now()
+            // The same browser may look again, as after logging in, and press the button again: a double click goes on
+            // with the second one.
+            ConnectState::Opened | ConnectState::Sent
+                if (flow.state == ConnectState::Opened || visit == Visit::Decide)
+                    && flow.expires_at > self.now()
                     && flow
                         .browser_hash
                         .as_deref()
