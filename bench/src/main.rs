@@ -1,1 +1,222 @@
-fn main(){}
+//! What an exchange of a fresh token costs, beside what it must cost.
+//!
+//! `cargo run --release -p bench` measures, in turn and in one go, on SQLite and on PostgreSQL: the three exchanges at
+//! the vault, and at the *floor*, a server on the same HTTP stack that does only what an exchange must. Each server is
+//! a process of its own, so that its CPU time is its own. `docs/performance.md` says how to read the table.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `target` | what a server process tells the load generator: where it is and how to ask it |
+//! | `vault_server`, `seed` | the vault as `tokenvault serve` runs it, with one connected account |
+//! | `floor` | the floor |
+//! | `database` | a database for each server, and a PostgreSQL where none is given |
+//! | `process` | server processes and their CPU time |
+//! | `load` | connections that ask without a pause |
+//! | `report` | figures and the table |
+
+mod database;
+mod floor;
+mod load;
+mod process;
+mod report;
+mod seed;
+mod target;
+mod vault_server;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Parser, Subcommand};
+
+use crate::database::{Databases, Engine};
+use crate::process::ServerProcess;
+use crate::report::{Figures, Report};
+use crate::target::{Exchange, Target};
+
+/// Every phase is preceded by this much of the same load, uncounted.
+const WARM_UP: Duration = Duration::from_secs(1);
+/// A worker's request is good for 60 seconds after it was signed; signing ahead takes part of them.
+const LONGEST_WORKER_PHASE: u64 = 30;
+
+/// Measure the three exchanges of a fresh token at the vault and at the floor, on SQLite and on PostgreSQL
+///
+/// PostgreSQL is taken from TOKENVAULT_TEST_POSTGRES (postgres://USER@127.0.0.1:PORT), where a database is made and
+/// dropped; without it, a throw-away cluster is started by scripts/postgres. Exits with 1 when any answer was not 200.
+#[derive(Debug, Parser)]
+#[command(name = "bench")]
+struct Cli {
+    #[command(subcommand)]
+    role: Option<Role>,
+    #[command(flatten)]
+    options: Options,
+}
+
+#[derive(Debug, Args)]
+struct Options {
+    /// How long each phase is measured, after a second of warm-up
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
+    seconds: u64,
+    /// Connections that ask without a pause
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..))]
+    connections: u16,
+    /// Only this database
+    #[arg(long, value_name = "ENGINE")]
+    only: Option<Engine>,
+    /// Only this exchange
+    #[arg(long)]
+    exchange: Option<Exchange>,
+    /// What the vault logs, into a file; the default is that of `tokenvault serve`
+    #[arg(long, default_value = "info")]
+    log: String,
+    /// Where databases go; it should be on a disk. Default: the system's temporary folder
+    #[arg(long, value_name = "DIR")]
+    folder: Option<PathBuf>,
+}
+
+/// What this program runs itself again as.
+#[derive(Debug, Subcommand)]
+enum Role {
+    /// The floor, until standard input ends
+    #[command(hide = true)]
+    ServeFloor(ServerArgs),
+    /// The vault, until standard input ends
+    #[command(hide = true)]
+    ServeVault(ServerArgs),
+}
+
+/// How a server process is told what to be.
+#[derive(Debug, Clone, Args)]
+struct ServerArgs {
+    /// `sqlite:PATH` or `postgres://…`, an empty database
+    #[arg(long)]
+    database: String,
+    /// A folder of its own
+    #[arg(long)]
+    folder: PathBuf,
+    /// What is logged
+    #[arg(long)]
+    log: String,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    // The user agent's HTTP client asks for the process's provider, although nothing here is TLS.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let cli = Cli::parse();
+    let done = match cli.role {
+        Some(Role::ServeFloor(args)) => floor::run(&args).await.map(|()| true),
+        Some(Role::ServeVault(args)) => vault_server::run(&args).await.map(|()| true),
+        None => measure(&cli.options).await,
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Measures everything that was asked for; whether all of it was there and every answer was right.
+async fn measure(options: &Options) -> Result<bool> {
+    let exchanges = match options.exchange {
+        Some(only) => vec![only],
+        None => Exchange::ALL.to_vec(),
+    };
+    if exchanges.contains(&Exchange::Worker) && options.seconds > LONGEST_WORKER_PHASE {
+        bail!(
+            "--seconds {}: a worker's requests are signed ahead and good for a minute; at most {LONGEST_WORKER_PHASE}, or another --exchange",
+            options.seconds
+        );
+    }
+    let engines = match options.only {
+        Some(only) => vec![only],
+        None => vec![Engine::Sqlite, Engine::Postgres],
+    };
+    let mut report = Report::begin(options)?;
+    for engine in engines {
+        let databases = match Databases::open(engine, options.folder.as_deref()).await {
+            Ok(databases) => databases,
+            // A machine without PostgreSQL still gets the other half.
+            Err(error) if engine == Engine::Postgres && may_skip_postgres(options) => {
+                report.skipped(engine, &error);
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        let measured = measure_engine(engine, &databases, &exchanges, options, &mut report).await;
+        databases.close().await;
+        measured.with_context(|| format!("measuring on {engine}"))?;
+    }
+    Ok(report.end())
+}
+
+/// Whoever names a PostgreSQL, or asks for nothing else, does not want it left out.
+fn may_skip_postgres(options: &Options) -> bool {
+    options.only.is_none() && database::named_postgres().is_none()
+}
+
+async fn measure_engine(
+    engine: Engine,
+    databases: &Databases,
+    exchanges: &[Exchange],
+    options: &Options,
+    report: &mut Report,
+) -> Result<()> {
+    let floor = ServerProcess::start("serve-floor", databases, &options.log).await?;
+    let vault = ServerProcess::start("serve-vault", databases, &options.log).await?;
+    report.engine(engine);
+    for exchange in exchanges {
+        let mut rows = Vec::new();
+        for (name, server, path) in [
+            (report::Server::BareFloor, &floor, floor::PATH),
+            (report::Server::Floor, &floor, floor::AUDITED_PATH),
+            (report::Server::Vault, &vault, vault_server::PATH),
+        ] {
+            eprintln!("{engine}, {exchange}: {name}");
+            let target = server.target(*exchange);
+            let figures = measure_phase(server, databases, path, target, options)
+                .await
+                .with_context(|| format!("{exchange} at the {name}"))?;
+            if figures.has_failed() {
+                eprintln!("{}", server.last_of_log());
+            }
+            rows.push((name, figures));
+        }
+        report.exchange(*exchange, &rows);
+    }
+    floor.stop().await?;
+    vault.stop().await
+}
+
+/// One server, one exchange: a warm-up that also says how many requests have to be prepared, then the measured time.
+async fn measure_phase(
+    server: &ServerProcess,
+    databases: &Databases,
+    path: &'static str,
+    target: &Target,
+    options: &Options,
+) -> Result<Figures> {
+    let address = server.address();
+    let connections = usize::from(options.connections);
+    let requests = target.prepare(20_000).await?;
+    let warm_up = load::connect(address, connections)
+        .await?
+        .run(path, requests, WARM_UP)
+        .await?;
+    warm_up.check()?;
+    // A server gets faster as it warms up; what is prepared too much is thrown away.
+    let expected = warm_up.requests_per_second() * options.seconds as f64 * 1.6;
+    let requests = target.prepare(expected as usize + 1000).await?;
+
+    let fleet = load::connect(address, connections).await?;
+    let before = server.cpu(databases).await?;
+    let load = fleet
+        .run(path, requests, Duration::from_secs(options.seconds))
+        .await?;
+    let after = server.cpu(databases).await?;
+    Ok(Figures::of(&load, &before.until(&after)))
+}

@@ -117,7 +117,7 @@ impl Db {
         Ok(self.read(sql, params).await?.into_iter().next())
     }
 
-    /// Runs several queries in one round trip; one list of rows for each.
+    /// Runs several queries in one round trip, all on one snapshot; one list of rows for each.
     pub async fn read_all(&self, statements: Vec<Statement>) -> Result<Vec<Vec<Row>>, ReadError> {
         match &self.inner {
             Inner::Postgres(postgres) => postgres.read_all(statements).await,

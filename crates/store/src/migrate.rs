@@ -46,3 +46,24 @@ impl Migration {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_checksum_is_of_the_text_and_never_changes() {
+        let sum = |sql| {
+            let migration = Migration {
+                number: 1,
+                name: "",
+                sql,
+            };
+            migration.checksum()
+        };
+        // From the authors' own list of FNV-1a test vectors.
+        assert_eq!(sum(""), "cbf29ce484222325");
+        assert_eq!(sum("a"), "af63dc4c8601ec8c");
+        assert_eq!(sum("foobar"), "85944171f73967e8");
+    }
+}

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
 use futures_util::future::join_all;
-use postgres_types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
+use postgres_types::{FromSql, IsNull, Kind, ToSql, Type, to_sql_checked};
 use tokio::sync::{mpsc, oneshot};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Config, NoTls};
@@ -96,12 +96,29 @@ impl Postgres {
             .get()
             .await
             .map_err(|error| ReadError::Unavailable(error.into()))?;
-        let answers = join_all(
+        if let [only] = statements.as_slice() {
+            let (_, rows) = run(&client, &self.dialect, only)
+                .await
+                .map_err(read_error)?;
+            return Ok(vec![rows]);
+        }
+        // Prepared before the transaction begins, so that the pipeline below is not held up.
+        for statement in &statements {
+            client
+                .prepare_cached(self.dialect.text(statement.sql))
+                .await
+                .map_err(read_error)?;
+        }
+        // One snapshot for all of them, and still one round trip: all is sent before the first answer is awaited.
+        let begin = client.batch_execute("begin isolation level repeatable read read only");
+        let all = join_all(
             statements
                 .iter()
                 .map(|statement| run(&client, &self.dialect, statement)),
-        )
-        .await;
+        );
+        let end = client.batch_execute("commit");
+        let (begun, answers, _) = futures_util::future::join3(begin, all, end).await;
+        begun.map_err(read_error)?;
         answers
             .into_iter()
             .map(|answer| answer.map(|(_, rows)| rows).map_err(read_error))
@@ -320,13 +337,19 @@ impl ToSql for Value {
         ty: &Type,
         out: &mut BytesMut,
     ) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        let ty = match ty.kind() {
+            Kind::Domain(base) => base,
+            _ => ty,
+        };
         match self {
             Self::Null => Ok(IsNull::Yes),
-            Self::Blob(bytes) => bytes.as_slice().to_sql(ty, out),
-            Self::Text(text) => text.as_str().to_sql(ty, out),
+            Self::Blob(bytes) if <&[u8] as ToSql>::accepts(ty) => bytes.as_slice().to_sql(ty, out),
+            Self::Text(text) if <&str as ToSql>::accepts(ty) => text.as_str().to_sql(ty, out),
             // A number beside a small literal is taken for a small number.
             Self::Int(number) if *ty == Type::INT4 => i32::try_from(*number)?.to_sql(ty, out),
-            Self::Int(number) => number.to_sql(ty, out),
+            Self::Int(number) if *ty == Type::INT8 => number.to_sql(ty, out),
+            // The server would read the bytes as what they are not: eight letters as a number.
+            _ => Err(Because("a value of another kind than the parameter").into()),
         }
     }
 
@@ -394,6 +417,62 @@ fn is_away(error: &tokio_postgres::Error) -> bool {
                 || code.starts_with("57P")
                 || code.starts_with("40")
                 || code.starts_with("08")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clock_is_spelled() {
+        assert_eq!(
+            spell("select $1 where t < {now} or u > {now}"),
+            "select $1 where t < (extract(epoch from clock_timestamp()) * 1000000)::bigint \
+             or u > (extract(epoch from clock_timestamp()) * 1000000)::bigint"
+        );
+    }
+
+    #[test]
+    fn a_value_goes_only_where_its_kind_belongs() {
+        let blob = Type::new(
+            "blob".to_owned(),
+            100_000,
+            Kind::Domain(Type::BYTEA),
+            "public".to_owned(),
+        );
+        let sent = |value: Value, ty: &Type| {
+            let mut out = BytesMut::new();
+            value.to_sql(ty, &mut out).ok().map(|_| out.to_vec())
+        };
+        let bytes = || Value::Blob(vec![1, 2]);
+        let words = || Value::from("eightlet");
+        for (value, ty, expected) in [
+            (
+                Value::from(258),
+                &Type::INT8,
+                Some(&[0, 0, 0, 0, 0, 0, 1, 2][..]),
+            ),
+            (Value::from(258), &Type::INT4, Some(&[0, 0, 1, 2])),
+            (Value::from(i64::from(i32::MAX) + 1), &Type::INT4, None),
+            (Value::from(1), &Type::TEXT, None),
+            (Value::from(1), &blob, None),
+            (words(), &Type::TEXT, Some(b"eightlet")),
+            (words(), &Type::VARCHAR, Some(b"eightlet")),
+            (words(), &Type::INT8, None),
+            (words(), &blob, None),
+            (bytes(), &blob, Some(&[1, 2])),
+            (bytes(), &Type::BYTEA, Some(&[1, 2])),
+            (bytes(), &Type::TEXT, None),
+            (bytes(), &Type::INT8, None),
+            (Value::Null, &Type::INT8, Some(&[])),
+        ] {
+            assert_eq!(
+                sent(value.clone(), ty).as_deref(),
+                expected,
+                "{value:?} as {ty}"
+            );
         }
     }
 }

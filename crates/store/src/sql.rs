@@ -35,3 +35,26 @@ impl Dialect {
             .or_insert_with(|| Box::leak((self.spell)(sql).into_boxed_str()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_made_once() {
+        let dialect = Dialect::new(|sql| sql.replace("{now}", "clock()"));
+        let made = dialect.text("select {now}, '{now }'");
+        assert_eq!(made, "select clock(), '{now }'");
+        assert!(std::ptr::eq(made, dialect.text("select {now}, '{now }'")));
+    }
+
+    #[test]
+    fn texts_that_begin_at_the_same_place_are_told_apart() {
+        let dialect = Dialect::new(str::to_owned);
+        let long = "select 1, 2";
+        let (short, _) = long.split_at("select 1".len());
+        assert_eq!(dialect.text(long), long);
+        assert_eq!(dialect.text(short), short);
+        assert_eq!(dialect.text(""), "");
+    }
+}

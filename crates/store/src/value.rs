@@ -105,3 +105,48 @@ macro_rules! params {
         vec![$($crate::Value::from($value)),*]
     };
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_goes_in_keeps_its_kind() {
+        let instant: Timestamp = "1969-12-31T23:59:59.999999Z".parse().unwrap();
+        let values = params![
+            1_i32,
+            u32::MAX,
+            i64::MIN,
+            true,
+            "words",
+            &String::from("words"),
+            [1_u8, 2],
+            &[1_u8, 2][..],
+            instant,
+            None::<&str>,
+            Some(instant),
+        ];
+        let words = || Value::Text("words".to_owned());
+        let bytes = || Value::Blob(vec![1, 2]);
+        let expected = [
+            Value::Int(1),
+            Value::Int(4_294_967_295),
+            Value::Int(i64::MIN),
+            Value::Int(1),
+            words(),
+            words(),
+            bytes(),
+            bytes(),
+            Value::Int(-1),
+            Value::Null,
+            Value::Int(-1),
+        ];
+        assert!(values == expected, "{values:?}");
+    }
+
+    #[test]
+    fn a_value_is_not_printed() {
+        let printed = format!("{:?}", params!["hunter2", 4242, *b"hunter2", None::<i64>]);
+        assert_eq!(printed, "[Text(…), Int(…), Blob(…), Null]");
+    }
+}

@@ -1,0 +1,186 @@
+//! Connections that ask without a pause: each sends its next request as soon as the last one is answered.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HOST};
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+use crate::target::Requests;
+
+/// Open connections with nothing on them yet.
+pub(crate) struct Fleet {
+    address: SocketAddr,
+    connections: Vec<SendRequest<Full<Bytes>>>,
+}
+
+/// What a phase of load saw.
+#[derive(Debug, Default)]
+pub(crate) struct Load {
+    /// From the first request to the last answer.
+    pub(crate) elapsed: Duration,
+    /// Of each right answer, in ascending order.
+    pub(crate) latencies: Vec<Duration>,
+    /// Answers that were not 200, and requests without an answer.
+    pub(crate) errors: usize,
+    /// What the first of them said.
+    pub(crate) first_error: Option<String>,
+}
+
+impl Load {
+    pub(crate) fn requests_per_second(&self) -> f64 {
+        crate::report::per_second(self.latencies.len(), self.elapsed)
+    }
+
+    /// The time within which this share of the requests was answered.
+    pub(crate) fn percentile(&self, percent: usize) -> Duration {
+        let place = self.latencies.len().saturating_sub(1) * percent / 100;
+        self.latencies.get(place).copied().unwrap_or_default()
+    }
+
+    /// A phase with errors is no measurement.
+    pub(crate) fn check(&self) -> Result<()> {
+        if let Some(first) = &self.first_error {
+            bail!(
+                "{} of {} requests failed, the first one: {first}",
+                self.errors,
+                self.errors + self.latencies.len()
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Opens the connections.
+pub(crate) async fn connect(address: SocketAddr, count: usize) -> Result<Fleet> {
+    let mut connections = Vec::with_capacity(count);
+    for _ in 0..count {
+        let stream = TcpStream::connect(address)
+            .await
+            .with_context(|| format!("connecting to {address}"))?;
+        stream.set_nodelay(true)?;
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        // Its errors are those of the requests on it.
+        tokio::spawn(connection);
+        connections.push(sender);
+    }
+    Ok(Fleet {
+        address,
+        connections,
+    })
+}
+
+impl Fleet {
+    /// Asks for `duration`, or until there are no more requests, and waits for what is under way.
+    pub(crate) async fn run(
+        self,
+        path: &'static str,
+        requests: Arc<Requests>,
+        duration: Duration,
+    ) -> Result<Load> {
+        let begun = Instant::now();
+        let errand = Arc::new(Errand {
+            path,
+            host: self.address.to_string(),
+            requests,
+            next: AtomicUsize::new(0),
+            end: begun + duration,
+        });
+        let mut tasks = JoinSet::new();
+        for connection in self.connections {
+            tasks.spawn(Arc::clone(&errand).run(connection));
+        }
+        let mut load = Load::default();
+        while let Some(seen) = tasks.join_next().await {
+            let seen = seen?;
+            load.latencies.extend(seen.latencies);
+            load.errors += seen.errors;
+            load.first_error = load.first_error.or(seen.first_error);
+        }
+        load.elapsed = begun.elapsed();
+        load.latencies.sort_unstable();
+        Ok(load)
+    }
+}
+
+/// What all connections of a phase share.
+struct Errand {
+    path: &'static str,
+    host: String,
+    requests: Arc<Requests>,
+    next: AtomicUsize,
+    end: Instant,
+}
+
+impl Errand {
+    async fn run(self: Arc<Self>, mut connection: SendRequest<Full<Bytes>>) -> Load {
+        let mut seen = Load::default();
+        loop {
+            let begun = Instant::now();
+            if begun >= self.end {
+                return seen;
+            }
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            let Some(body) = self.requests.body(number) else {
+                return seen;
+            };
+            match self.ask(&mut connection, body).await {
+                Ok((StatusCode::OK, _)) => seen.latencies.push(begun.elapsed()),
+                Ok((status, answer)) => {
+                    seen.errors += 1;
+                    let text = String::from_utf8_lossy(&answer);
+                    seen.first_error
+                        .get_or_insert_with(|| format!("{status}: {text}"));
+                }
+                Err(error) => {
+                    // The connection is gone: what it would have asked, nobody asks.
+                    seen.errors += 1;
+                    seen.first_error.get_or_insert_with(|| format!("{error:#}"));
+                    return seen;
+                }
+            }
+        }
+    }
+
+    async fn ask(
+        &self,
+        connection: &mut SendRequest<Full<Bytes>>,
+        body: Bytes,
+    ) -> Result<(StatusCode, Bytes)> {
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(self.path)
+            .header(HOST, &self.host)
+            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(Full::new(body))?;
+        connection.ready().await?;
+        let answer = connection.send_request(request).await?;
+        let status = answer.status();
+        Ok((status, answer.into_body().collect().await?.to_bytes()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_places_in_the_order() {
+        let load = Load {
+            latencies: (1..=100).map(Duration::from_millis).collect(),
+            ..Load::default()
+        };
+        assert_eq!(load.percentile(50), Duration::from_millis(50));
+        assert_eq!(load.percentile(99), Duration::from_millis(99));
+        assert_eq!(Load::default().percentile(99), Duration::ZERO);
+    }
+}

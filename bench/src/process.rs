@@ -1,0 +1,191 @@
+//! Server processes, and the CPU time that they and their database use.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+use crate::database::Databases;
+use crate::target::{Exchange, Ready, Target};
+
+/// How long a server may take to be ready, its keys and its connected account included.
+const START: Duration = Duration::from_secs(60);
+/// How long a server may take to end.
+const STOP: Duration = Duration::from_secs(30);
+/// Linux counts CPU time in hundredths of a second, whatever the kernel's own clock is.
+const TICK: Duration = Duration::from_millis(10);
+
+/// A server of ours, running until its standard input ends.
+pub(crate) struct ServerProcess {
+    child: Child,
+    pid: u32,
+    database_name: String,
+    log: PathBuf,
+    ready: Ready,
+}
+
+/// CPU time used so far.
+#[derive(Debug, Default)]
+pub(crate) struct CpuTimes {
+    server: Duration,
+    generator: Duration,
+    /// By process: a connection's process begins at zero when it comes.
+    database: BTreeMap<u32, Duration>,
+}
+
+/// CPU time used between two moments.
+#[derive(Debug, Default)]
+pub(crate) struct CpuUsed {
+    pub(crate) server: Duration,
+    pub(crate) generator: Duration,
+    /// The processes of PostgreSQL that serve the server's connections; zero where there are none.
+    pub(crate) database: Duration,
+}
+
+impl ServerProcess {
+    /// Runs this program again as a server on a new database, and waits until it is ready.
+    pub(crate) async fn start(server: &str, databases: &Databases, log: &str) -> Result<Self> {
+        let database = databases.create(&server.replace('-', "_")).await?;
+        let log_file = database.folder.join("server.log");
+        let mut child = Command::new(std::env::current_exe()?)
+            .arg(server)
+            .arg("--database")
+            .arg(&database.url)
+            .arg("--folder")
+            .arg(&database.folder)
+            .args(["--log", log])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("starting {server}"))?;
+        let pid = child.id().context("the server has ended")?;
+        let output = child.stdout.take().context("the server has no output")?;
+        let mut lines = BufReader::new(output).lines();
+        let line = tokio::time::timeout(START, lines.next_line())
+            .await
+            .with_context(|| format!("{server} is not ready after {START:?}"))??
+            .with_context(|| format!("{server} ended before it was ready"))?;
+        Ok(Self {
+            child,
+            pid,
+            database_name: database.name,
+            log: log_file,
+            ready: serde_json::from_str(&line).with_context(|| format!("what {server} says"))?,
+        })
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.ready.address
+    }
+
+    pub(crate) fn target(&self, exchange: Exchange) -> &Target {
+        match exchange {
+            Exchange::Access => &self.ready.access,
+            Exchange::Refresh => &self.ready.refresh,
+            Exchange::Worker => &self.ready.worker,
+        }
+    }
+
+    /// CPU time until now.
+    pub(crate) async fn cpu(&self, databases: &Databases) -> Result<CpuTimes> {
+        let mut times = CpuTimes {
+            server: cpu_of(self.pid)?,
+            generator: cpu_of(std::process::id())?,
+            database: BTreeMap::new(),
+        };
+        for pid in databases.processes(&self.database_name).await? {
+            // One that has ended in between did nothing for us.
+            if let Ok(time) = cpu_of(pid) {
+                times.database.insert(pid, time);
+            }
+        }
+        Ok(times)
+    }
+
+    /// The end of what the server logged: where to look after errors.
+    pub(crate) fn last_of_log(&self) -> String {
+        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().rev().take(5).collect();
+        lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+    }
+
+    /// Ends its input and waits.
+    pub(crate) async fn stop(mut self) -> Result<()> {
+        drop(self.child.stdin.take());
+        let status = tokio::time::timeout(STOP, self.child.wait())
+            .await
+            .context("the server does not end")??;
+        if !status.success() {
+            bail!("the server ended with {status}");
+        }
+        Ok(())
+    }
+}
+
+impl CpuTimes {
+    /// What was used from here to `later`.
+    pub(crate) fn until(&self, later: &Self) -> CpuUsed {
+        let used = |pid: &u32, time: &Duration| {
+            time.saturating_sub(self.database.get(pid).copied().unwrap_or_default())
+        };
+        CpuUsed {
+            server: later.server.saturating_sub(self.server),
+            generator: later.generator.saturating_sub(self.generator),
+            database: later
+                .database
+                .iter()
+                .map(|(pid, time)| used(pid, time))
+                .sum(),
+        }
+    }
+}
+
+/// User and system time of a process, its ended threads included.
+fn cpu_of(pid: u32) -> Result<Duration> {
+    let path = format!("/proc/{pid}/stat");
+    let text = std::fs::read_to_string(&path)
+        .with_context(|| format!("{path}: CPU time is measured on Linux only"))?;
+    read_stat(&text).with_context(|| format!("{path} cannot be read"))
+}
+
+/// `utime` and `stime`: the 14th and 15th field, after a name in parentheses that may hold anything.
+fn read_stat(text: &str) -> Option<Duration> {
+    let (_, fields) = text.rsplit_once(") ")?;
+    let mut fields = fields.split(' ').skip(11);
+    let user: u32 = fields.next()?.parse().ok()?;
+    let system: u32 = fields.next()?.parse().ok()?;
+    Some(TICK * user.checked_add(system)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_processes_name_does_not_move_its_fields() {
+        let stat = "7 (a ) (b) S 1 7 7 0 -1 4194560 1 2 3 4 150 50 0 0 20 0 1 0 99 1 2";
+        assert_eq!(read_stat(stat), Some(Duration::from_secs(2)));
+        assert_eq!(read_stat("7 (a) S 1"), None);
+    }
+
+    #[test]
+    fn a_connection_that_came_later_counts_from_zero() {
+        let times = |server: u64, database: &[(u32, u64)]| CpuTimes {
+            server: Duration::from_millis(server),
+            generator: Duration::ZERO,
+            database: database
+                .iter()
+                .map(|(pid, time)| (*pid, Duration::from_millis(*time)))
+                .collect(),
+        };
+        let used = times(10, &[(1, 100), (2, 50)]).until(&times(30, &[(1, 140), (3, 5)]));
+        assert_eq!(used.server, Duration::from_millis(20));
+        assert_eq!(used.database, Duration::from_millis(45));
+    }
+}

@@ -1,0 +1,131 @@
+//! The vault as `tokenvault serve` runs it, with one connected account whose provider token is fresh.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use provider::{OutboundPolicy, ProviderClient};
+use sandbox::{Behaviour, Sandbox, SandboxAccount, SandboxClient, SandboxConfig};
+use seal::{LocalMasterKey, SystemEntropy};
+use store::{Db, Options};
+use tokio::net::TcpListener;
+use tracing_subscriber::EnvFilter;
+use vault::{Clock as _, Issuer, Parts, Settings, SystemClock, Vault};
+use web::WebOptions;
+
+use crate::ServerArgs;
+use crate::seed::{self, ISSUER};
+use crate::target::Ready;
+
+/// Where exchanges are asked for.
+pub(crate) const PATH: &str = "/oauth/token";
+
+/// The only person of the sandbox.
+pub(crate) const PERSON: &str = "alice@sandbox.example";
+/// What they log in with.
+pub(crate) const PERSONS_PASSWORD: &str = "sandbox";
+
+/// Serves until standard input ends.
+pub(crate) async fn run(args: &ServerArgs) -> Result<()> {
+    log_to(&args.folder.join("server.log"), &args.log)?;
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?;
+    let sandbox_listener = TcpListener::bind("127.0.0.1:0").await?;
+    let sandbox_url = format!("http://{}", sandbox_listener.local_addr()?);
+
+    let vault = open(args, &sandbox_url).await?;
+    let seeded = seed::seed(&vault, &sandbox_url).await?;
+    // The provider is needed to connect the account, and never again.
+    let sandbox = tokio::spawn(web::serve(
+        vec![sandbox_listener],
+        None,
+        provider_of(&seeded, &sandbox_url).router(),
+        std::future::pending(),
+    ));
+    let router = web::router(vault, WebOptions::default());
+    let server = tokio::spawn(web::serve(vec![listener], None, router, end_of_input()));
+    let [refresh, access, worker] = seed::connect(&seeded, &format!("http://{address}")).await?;
+    sandbox.abort();
+    say(&Ready {
+        address,
+        refresh,
+        access,
+        worker,
+    })?;
+    server.await??;
+    Ok(())
+}
+
+async fn open(args: &ServerArgs, sandbox_url: &str) -> Result<Vault> {
+    let mut settings = Settings::new(Issuer::parse(ISSUER)?, "bench");
+    settings.rescue_directory = Some(args.folder.clone());
+    let provider = ProviderClient::new(OutboundPolicy {
+        allowed_origins: vec![sandbox_url.to_owned()],
+        deadline: Duration::from_secs(10),
+        ..OutboundPolicy::default()
+    })
+    .context("the outbound settings")?;
+    let (master_key, _) = LocalMasterKey::generate(&SystemEntropy);
+    Ok(Vault::open(Parts {
+        db: Db::open(&args.database, Options::default()).await?,
+        master_key: Arc::new(master_key),
+        clock: Arc::new(SystemClock),
+        entropy: Arc::new(SystemEntropy),
+        provider,
+        settings,
+    })
+    .await?)
+}
+
+fn provider_of(seeded: &seed::Seeded, base_url: &str) -> Sandbox {
+    Sandbox::new(SandboxConfig {
+        base_url: base_url.to_owned(),
+        clients: vec![SandboxClient {
+            client_id: seeded.provider_client.0.clone(),
+            client_secret: Some(seeded.provider_client.1.clone()),
+            redirect_uris: vec![seeded.callback.clone()],
+        }],
+        accounts: vec![SandboxAccount {
+            username: PERSON.to_owned(),
+            password: PERSONS_PASSWORD.to_owned(),
+            subject: "sandbox-alice".to_owned(),
+            email: PERSON.to_owned(),
+            name: "alice".to_owned(),
+        }],
+        behaviour: Behaviour {
+            // Longer than any measurement: a refresh would measure something else.
+            access_token_lifetime: 24 * 3600,
+            ..Behaviour::default()
+        },
+        entropy: Arc::new(SystemEntropy),
+        clock: Arc::new(|| SystemClock.now()),
+        state_file: None,
+    })
+}
+
+/// One line a request at the default level, as in production; a file, so that the reader costs nothing.
+fn log_to(file: &Path, level: &str) -> Result<()> {
+    let filter = EnvFilter::try_new(level).with_context(|| format!("--log {level}"))?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_target(false)
+        .with_ansi(false)
+        .with_writer(Mutex::new(File::create(file)?))
+        .compact()
+        .try_init()
+        .map_err(|error| anyhow!("{error}"))
+}
+
+/// Tells the parent process that this server is ready.
+pub(crate) fn say(ready: &Ready) -> Result<()> {
+    println!("{}", serde_json::to_string(ready)?);
+    Ok(())
+}
+
+/// Ready when the parent process closes our input, or is gone.
+pub(crate) async fn end_of_input() {
+    let until_it_ends = || std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+    let _ = tokio::task::spawn_blocking(until_it_ends).await;
+}
