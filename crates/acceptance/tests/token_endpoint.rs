@@ -802,7 +802,7 @@ story!(userinfo_says_what_the_scopes_allow, |world| {
     for (token, status) in [
         ("garbage", 401),
         (login.id_token.as_str(), 401),
-        (me.as_str(), 200),
+        (me.as_str(), 401),
     ] {
         let (found, _) = world
             .agent

@@ -322,5 +322,4 @@ create table audit (
     request_id     text,
     details        text   not null
 );
-create index audit_by_time on audit (at);
 create index audit_by_user on audit (user_id, at);

@@ -29,7 +29,10 @@ const ROUNDS: u32 = 3;
 struct Target {
     audience: Option<String>,
     api: Option<Api>,
+    /// What the answer says.
     scope: Scope,
+    /// What the token says.
+    token_scope: Scope,
 }
 
 impl Vault {
@@ -121,6 +124,7 @@ impl Vault {
                 audience: None,
                 api: None,
                 scope: authorization.scope.clone(),
+                token_scope: authorization.scope.clone(),
             });
         };
         let is_first = authorization.audience.as_deref() == Some(audience);
@@ -148,7 +152,7 @@ impl Vault {
         if let Some(policy) = policy {
             covered = covered.union(&policy.intersection(&allowed));
         }
-        // Contract 2.2: what is not covered is dropped, and the standard scopes are named for every API.
+        // Contract 2.2: what is not covered is dropped.
         let scope = match asked {
             Some(asked) => covered.intersection(asked),
             None => covered,
@@ -156,6 +160,13 @@ impl Vault {
         Ok(Target {
             audience: Some(audience.to_owned()),
             api: Some(api),
+            // The standard scopes are for userinfo, which only the first API's token reaches: one audience a token
+            // for the others (contract 1, row 21). The answer names them all the same (contract 2.2).
+            token_scope: if is_first {
+                scope.union(&authorization.oidc_scope())
+            } else {
+                scope.clone()
+            },
             scope: scope.union(&authorization.oidc_scope()),
         })
     }
@@ -233,7 +244,7 @@ impl Vault {
             .issue_access_token(NewAccessToken {
                 subject: Subject::User(authorization),
                 audience: target.audience.as_deref(),
-                scope: &target.scope,
+                scope: &target.token_scope,
                 algorithm: self.algorithm_for(target.api.as_ref()),
                 lifetime,
             })
