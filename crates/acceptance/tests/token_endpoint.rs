@@ -811,3 +811,28 @@ story!(userinfo_says_what_the_scopes_allow, |world| {
         assert_eq!(found.as_u16(), status);
     }
 });
+
+story!(
+    tk_49b_a_revocation_that_was_not_stored_is_no_success,
+    |world| {
+        let login = world.log_in().await?;
+        let body = json!({
+            "client_id": world.clients.web.client.client_id,
+            "client_secret": world.clients.web.secret,
+            "token": login.refresh_token,
+        });
+        let url = world.url("oauth/revoke");
+        world
+            .execute("alter table authorizations rename to away", params![])
+            .await;
+        let (status, _) = world
+            .agent
+            .call(Method::POST, &url, None, Some(&body))
+            .await?;
+        assert!(status.is_server_error(), "{status}");
+        world
+            .execute("alter table away rename to authorizations", params![])
+            .await;
+        assert!(world.my_account_token(&login.refresh_token).await.is_ok());
+    }
+);

@@ -375,3 +375,69 @@ story!(wk_26_a_worker_request_is_no_client_assertion, |world| {
         (401, "invalid_client")
     );
 });
+
+story!(
+    wk_11_without_a_place_to_remember_identifiers_nothing_is_given,
+    |world| {
+        world.connected().await?;
+        world
+            .execute("alter table replays rename to replays_away", params![])
+            .await;
+        let claims = world.worker_claims();
+        let refused = ask(world, &claims).await?.unwrap_err();
+        assert!(refused.status >= 500, "{refused:?}");
+        world
+            .execute("alter table replays_away rename to replays", params![])
+            .await;
+        // It was not used up by the failure.
+        ask(world, &claims).await?.unwrap();
+    }
+);
+
+story!(wk_25_a_request_belongs_into_the_body_once, |world| {
+    world.connected().await?;
+    let jwt = world.sign_worker(&world.worker_claims());
+    let body = world.worker_exchange(&jwt);
+    let mut fields: Vec<(String, String)> = body
+        .as_object()
+        .unwrap()
+        .iter()
+        .map(|(name, value)| (name.clone(), value.as_str().unwrap().to_owned()))
+        .collect();
+    // Beside the body, in the query: not looked at.
+    let without: Vec<&(String, String)> = fields
+        .iter()
+        .filter(|(name, _)| name != "subject_token")
+        .collect();
+    let in_query = format!("{}?subject_token={jwt}", world.url("oauth/token"));
+    let answer = world
+        .agent
+        .request(Method::POST, &in_query)
+        .form(&without)
+        .send()
+        .await?;
+    assert_eq!(answer.status(), 400);
+    // Twice in the body.
+    fields.push(("subject_token".to_owned(), jwt.clone()));
+    let url = world.url("oauth/token");
+    let answer = world
+        .agent
+        .request(Method::POST, &url)
+        .form(&fields)
+        .send()
+        .await?;
+    assert_eq!(answer.status(), 400);
+    let twice = format!(
+        "{},\"subject_token\":\"{jwt}\"}}",
+        body.to_string().trim_end_matches('}')
+    );
+    let answer = world
+        .agent
+        .request(Method::POST, &url)
+        .header("content-type", "application/json")
+        .body(twice)
+        .send()
+        .await?;
+    assert_eq!(answer.status(), 400);
+    world.exchange(&body).await?.unwrap();
+});

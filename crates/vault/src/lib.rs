@@ -56,12 +56,11 @@ pub use connection::{Connection, ConnectionView, NewConnection};
 pub use deployment::{MIGRATIONS, OpenDeploymentError};
 pub use error::{Error, Fault, Reason, Refusal};
 pub use flow::accounts::{MOST_FILTERS, Page};
-pub use flow::authorize::{
-    AuthorizationAnswer, AuthorizeStep, Consent, Interaction, Prompt, PushedRequest,
-};
+pub use flow::authorize::{AuthorizationAnswer, AuthorizeStep, Consent, Interaction, Prompt};
 pub use flow::complete::CompleteRequest;
 pub use flow::connect::{ConnectDecision, ConnectRequest, ConnectStep, ConnectTicket};
 pub use flow::logout::{LogoutRequest, LogoutStep};
+pub use flow::push_request::PushedRequest;
 pub use oauth::authorize_request::ResponseMode;
 pub use session::Session;
 pub use settings::{InvalidIssuer, Issuer, Settings};

@@ -21,7 +21,7 @@ use store::{Batch, Statement, WriteError, params};
 
 use crate::api::Api;
 use crate::authorization::{self, oidc_part};
-use crate::client::{AuthenticatedClient, Client};
+use crate::client::Client;
 use crate::client_grant::{Reach, SubjectType};
 use crate::session::Session;
 use crate::token_set::after;
@@ -103,17 +103,6 @@ pub enum Consent {
     Granted,
 }
 
-/// A pushed request's name and life.
-#[derive(Debug)]
-pub struct PushedRequest {
-    /// What `/authorize` takes as `request_uri`.
-    pub request_uri: String,
-    /// Seconds.
-    pub expires_in: u64,
-}
-
-const REQUEST_URI: &str = "urn:ietf:params:oauth:request_uri:";
-
 /// A request on its way, as it is stored.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Pending {
@@ -135,13 +124,6 @@ struct Pending {
 enum Stage {
     Consent,
     Login,
-}
-
-/// A pushed request, as it is stored.
-#[derive(Serialize, Deserialize)]
-struct Pushed {
-    request: AuthorizeRequest,
-    expected: Expected,
 }
 
 /// A pending request with everything that decides about it.
@@ -182,72 +164,6 @@ impl Vault {
         };
         self.go_on(pending, client, None, session, false, caller)
             .await
-    }
-
-    /// Stores a request that a client pushes (RFC 9126) and names it.
-    pub async fn push_request(
-        &self,
-        client: &AuthenticatedClient,
-        params: &Params,
-        caller: &Caller,
-    ) -> Result<PushedRequest, Error> {
-        let event = Event::succeeded(EventKind::PushedRequest).client(client.client_id());
-        let pushed = self
-            .store_pushed_request(&client.client, params, &event, caller)
-            .await;
-        self.settle(event, pushed, caller).await
-    }
-
-    async fn store_pushed_request(
-        &self,
-        client: &Client,
-        params: &Params,
-        event: &Event,
-        caller: &Caller,
-    ) -> Result<PushedRequest, Error> {
-        if params.get("request_uri").is_some() {
-            return Err(Refusal::new(Reason::PushedRequestNested).into());
-        }
-        let redirect_uri = params.require("redirect_uri")?.to_owned();
-        if !client.allows_redirect_uri(&redirect_uri) {
-            return Err(Reason::RedirectUriNotAllowed.into());
-        }
-        let target = Target {
-            client_id: client.client_id.clone(),
-            redirect_uri,
-        };
-        let request = AuthorizeRequest::parse(target, params)?;
-        if !client.may_use_grant(grant::AUTHORIZATION_CODE) {
-            return Err(Reason::GrantNotAllowed.into());
-        }
-        let expected = self.expected_user(&request).await?;
-        let now = self.now();
-        let minted = seal::mint(TokenKind::PushedRequest, self.entropy.as_ref(), &self.ring);
-        let expires_in = self.settings.pushed_request_lifetime.as_secs();
-        let insert = Statement::new(
-            "insert into pushed_requests (id, hash, client_id, request, created_at, expires_at)
-             values ($1, $2, $3, $4, $5, $6)",
-            params![
-                minted.id.as_str(),
-                minted.hash,
-                client.client_id.as_str(),
-                serde_json::to_string(&Pushed { request, expected })?,
-                now,
-                after(now, expires_in),
-            ],
-        )
-        .exactly(1);
-        self.db
-            .write(
-                Batch::new()
-                    .with(insert)
-                    .with(self.audit_statement(event, caller, now)),
-            )
-            .await?;
-        Ok(PushedRequest {
-            request_uri: format!("{REQUEST_URI}{}", minted.token.reveal()),
-            expires_in,
-        })
     }
 
     /// What the person in front of an interaction is asked.
@@ -387,39 +303,6 @@ impl Vault {
             .ok_or_else(|| Reason::ClientUnknown.into())
     }
 
-    async fn find_pushed_request(
-        &self,
-        request_uri: &str,
-        client: &Client,
-    ) -> Result<(String, Pushed), Error> {
-        let unknown = || Error::from(Reason::PushedRequestUnknown);
-        let presented = request_uri
-            .strip_prefix(REQUEST_URI)
-            .and_then(|token| seal::present(TokenKind::PushedRequest, token))
-            .ok_or_else(unknown)?;
-        let row = self
-            .db
-            .read_one(
-                "select hash, client_id, request, expires_at, used_at from pushed_requests where id = $1",
-                params![presented.id.as_str()],
-            )
-            .await?
-            .ok_or_else(unknown)?;
-        let is_good = presented.matches(&self.ring, row.blob(0)?)
-            && row.text(1)? == client.client_id
-            && row.timestamp(3)? > self.now()
-            && row.opt_timestamp(4)?.is_none();
-        if !is_good {
-            return Err(unknown());
-        }
-        let pushed: Pushed = serde_json::from_str(row.text(2)?)?;
-        // The registration may have changed since it was pushed (R-8).
-        if !client.allows_redirect_uri(&pushed.request.redirect_uri) {
-            return Err(Reason::RedirectUriNotAllowed.into());
-        }
-        Ok((presented.id, pushed))
-    }
-
     async fn load_interaction(&self, token: &str) -> Result<Found, Error> {
         let unknown = || Error::from(Reason::InteractionUnknown);
         let presented = seal::present(TokenKind::FormState, token).ok_or_else(unknown)?;
@@ -539,7 +422,10 @@ impl Vault {
     }
 
     /// Whom the `id_token_hint` names, if there is one. Only this is stored: the hint itself is a token.
-    async fn expected_user(&self, request: &AuthorizeRequest) -> Result<Expected, Error> {
+    pub(crate) async fn expected_user(
+        &self,
+        request: &AuthorizeRequest,
+    ) -> Result<Expected, Error> {
         let Some(hint) = &request.id_token_hint else {
             return Ok(Expected::Anybody);
         };
@@ -862,7 +748,7 @@ impl Vault {
 /// Who has to be logged in.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Expected {
+pub(crate) enum Expected {
     #[default]
     Anybody,
     /// The hint is not an ID token that this client got from us.

@@ -16,10 +16,10 @@ use crate::access_token::AccessToken;
 use crate::account::{self, Account, AccountStatus, AccountView, column};
 use crate::body::Body;
 use crate::connect_flow::{self, ConnectFlow, ConnectState};
-use crate::connection::{self, Connection};
+use crate::connection::Connection;
 use crate::flow::connect::provider_refusal;
 use crate::token_set::{TokenSet, after};
-use crate::{Caller, Error, Event, EventKind, Fault, Reason, Refusal, Vault, client, user};
+use crate::{Caller, Error, Event, EventKind, Fault, Reason, Refusal, Vault};
 
 /// A parsed complete request (contract 2.7).
 pub struct CompleteRequest {
@@ -192,29 +192,10 @@ impl Vault {
 
     /// User, client and connection as they are now, not as they were when the flow began (threats CN-11).
     async fn check_parties(&self, flow: &ConnectFlow) -> Result<Connection, Error> {
-        let mut rows = self
-            .db
-            .read_all(vec![
-                connection::for_client_statement_by_id(&flow.connection_id, &flow.client_id),
-                client::by_id_statement(&flow.client_id),
-                user::by_id_statement(&flow.user_id),
-            ])
-            .await?
-            .into_iter();
-        let mut next = || rows.next().and_then(|rows| rows.into_iter().next());
-        let connection = next()
-            .map(|row| connection::for_client_from_row(&row))
-            .transpose()?
-            .ok_or(Reason::ConnectionNotAllowed)?
-            .usable()?;
-        let client_live = next()
-            .map(|row| client::from_row(&row))
-            .transpose()?
-            .is_some_and(|client| client.disabled_at.is_none());
-        let user_live = next()
-            .map(|row| user::from_row(&row))
-            .transpose()?
-            .is_some_and(|user| user.blocked_at.is_none());
+        let (connection, client, user) = self.connect_parties(flow).await?;
+        let connection = connection.ok_or(Reason::ConnectionNotAllowed)?.usable()?;
+        let client_live = client.is_some_and(|client| client.disabled_at.is_none());
+        let user_live = user.is_some_and(|user| user.blocked_at.is_none());
         if client_live && user_live {
             Ok(connection)
         } else {

@@ -23,10 +23,12 @@ use store::{Batch, Statement, WriteError, params};
 
 use crate::access_token::AccessToken;
 use crate::body::Body;
+use crate::client::Client;
 use crate::connect_flow::{self, ConnectFlow, ConnectState, FlowSecrets};
-use crate::connection::{self, Connection};
+use crate::connection::{self, Connection, ConnectionForClient};
 use crate::session::Session;
 use crate::token_set::after;
+use crate::user::User;
 use crate::{Caller, Error, Event, EventKind, Reason, Refusal, Vault, client, user};
 
 /// A parsed connect request (contract 2.5).
@@ -164,6 +166,9 @@ pub enum ConnectDecision {
     /// Go on to the provider.
     Continue,
 }
+
+/// Those whom a flow concerns, each where it still exists.
+type Parties = (Option<ConnectionForClient>, Option<Client>, Option<User>);
 
 /// Why a browser brings its ticket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -586,22 +591,8 @@ impl Vault {
             _ => return self.used_twice(&flow, caller).await.map(Err),
         }
 
-        let mut rows = self
-            .db
-            .read_all(vec![
-                connection::for_client_statement_by_id(&flow.connection_id, &flow.client_id),
-                client::by_id_statement(&flow.client_id),
-                user::by_id_statement(&flow.user_id),
-            ])
-            .await?
-            .into_iter();
-        let mut next = || rows.next().and_then(|rows| rows.into_iter().next());
-        let connection = next()
-            .map(|row| connection::for_client_from_row(&row))
-            .transpose()?
-            .and_then(|found| found.usable().ok());
-        let client = next().map(|row| client::from_row(&row)).transpose()?;
-        let user = next().map(|row| user::from_row(&row)).transpose()?;
+        let (connection, client, user) = self.connect_parties(&flow).await?;
+        let connection = connection.and_then(|found| found.usable().ok());
         match (connection, client, user) {
             (Some(connection), Some(client), Some(user))
                 if client.disabled_at.is_none() && user.blocked_at.is_none() =>
@@ -618,6 +609,26 @@ impl Vault {
                 .await
                 .map(Err),
         }
+    }
+
+    /// The connection as the flow's client may see it, the client, and the user, as they are now.
+    pub(crate) async fn connect_parties(&self, flow: &ConnectFlow) -> Result<Parties, Error> {
+        let mut rows = self
+            .db
+            .read_all(vec![
+                connection::for_client_statement_by_id(&flow.connection_id, &flow.client_id),
+                client::by_id_statement(&flow.client_id),
+                user::by_id_statement(&flow.user_id),
+            ])
+            .await?
+            .into_iter();
+        let mut next = || rows.next().and_then(|rows| rows.into_iter().next());
+        let connection = next()
+            .map(|row| connection::for_client_from_row(&row))
+            .transpose()?;
+        let client = next().map(|row| client::from_row(&row)).transpose()?;
+        let user = next().map(|row| user::from_row(&row)).transpose()?;
+        Ok((connection, client, user))
     }
 
     /// Tells the client that its ticket came twice. The flow that the first one began goes on.

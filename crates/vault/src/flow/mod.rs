@@ -9,6 +9,7 @@ pub(crate) mod connect;
 mod exchange;
 mod login;
 pub(crate) mod logout;
+pub(crate) mod push_request;
 mod redeem_code;
 pub(crate) mod refresh;
 mod revoke;
