@@ -538,3 +538,36 @@ async fn wait_for_calls(world: &World, number: u64) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
+
+story!(
+    ex_13_what_is_taken_back_during_a_refresh_gives_nothing,
+    |world| {
+        let login = world.connected().await?;
+        let body = world.refresh_exchange(&login.refresh_token);
+        world.advance(3600);
+        world.sandbox.set_behaviour(Behaviour {
+            latency_ms: 500,
+            ..rotating(Rotation::Strict)
+        });
+        let node = [world.origin()];
+        let asked = at_once(world, &body, &node, 1);
+        let taken_back = async {
+            wait_for_calls(world, 1).await;
+            world
+                .execute("update users set blocked_at = 1", params![])
+                .await
+        };
+        let (answers, _) = tokio::join!(asked, taken_back);
+        let (status, answer) = &answers?[0];
+        assert_eq!(
+            (*status, &answer["error"]),
+            (403, &serde_json::json!("invalid_grant"))
+        );
+        // What the provider gave is kept all the same: the account is not the one who was blocked.
+        world
+            .execute("update users set blocked_at = null", params![])
+            .await;
+        assert!(ask(world, &body).await?.is_ok());
+        assert_eq!(world.sandbox.calls().refresh, 1);
+    }
+);

@@ -74,7 +74,7 @@ impl VerifiedAccessToken {
     }
 
     /// The second half, with the row of [`liveness_statement`].
-    pub(crate) fn check_live(self, row: &Row) -> Result<Result<AccessToken, NotAccepted>, Error> {
+    pub(crate) fn check_live(&self, row: &Row) -> Result<Result<AccessToken, NotAccepted>, Error> {
         let key_stands = matches!(row.text(0)?, "current" | "previous");
         let is_revoked = row.bool(1)?;
         let client_stands = row.bool(2)?;
@@ -89,7 +89,7 @@ impl VerifiedAccessToken {
             }
         };
         if key_stands && client_stands && is_live && !is_revoked {
-            Ok(Ok(self.token))
+            Ok(Ok(self.token.clone()))
         } else {
             Ok(Err(NotAccepted))
         }

@@ -8,8 +8,8 @@
 //! 5. The connection is enabled for the client; a worker's own lists cover connection, scopes and address.
 //! 6. The account is picked: by `login_hint`, else the most recently connected.
 //! 7. A token with life beyond the margin is taken; one close to its end is taken and refreshed behind; one past it is
-//!    refreshed first, and the row is read again.
-//! 8. The audit row is durable before the answer.
+//!    refreshed first, and everything is read and checked again.
+//! 8. The audit row is durable before the answer, together with the mark that a worker's request was used.
 //!
 //! RFC 8693; codes and statuses of the Auth0 spelling as in the wire contract (2.1), of the RFC spelling as in RFC 8693
 //! §2.2.2.
@@ -17,16 +17,17 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use oauth::grant;
 use oauth::token_request::{Dialect, SubjectTokenType, VaultExchange};
 use oauth::token_response::TokenResponse;
-use store::{Row, Statement};
+use store::{Batch, Row, Statement, WriteError};
 
 use crate::access_token;
 use crate::account::{self, Account};
 use crate::client::{AuthenticatedClient, Client};
 use crate::connection::{self, Connection};
-use crate::flow::refresh::{Wanted, may_serve};
+use crate::flow::refresh::Wanted;
 use crate::flow::worker::WorkerRequest;
 use crate::refresh_token;
 use crate::token_set::{Freshness, TokenSet};
@@ -51,6 +52,8 @@ struct Principal {
     user_id: String,
     /// A worker's scopes may not go beyond these.
     allowed_scopes: Option<BTreeSet<String>>,
+    /// Uses a worker's request up.
+    once: Option<Statement>,
 }
 
 impl Vault {
@@ -89,54 +92,69 @@ impl Vault {
         }
         // Step 2.
         let subject = self.read_subject(client, request).await?;
-        // Step 3.
-        let (liveness, accounts) = match &subject {
-            Subject::AccessToken(token) => (
-                access_token::liveness_statement(token),
-                account::of_user_statement(token.unverified_user_id(), &request.connection),
-            ),
-            Subject::RefreshToken(token) => (
-                refresh_token::lookup_statement(&token.id),
-                account::of_refresh_token_statement(&token.id, &request.connection),
-            ),
-            Subject::Worker(worker) => (
-                worker.lookup_statement(client),
-                account::of_user_statement(worker.unverified_user_id(), &request.connection),
-            ),
-        };
-        let found = self
-            .load(vec![
-                liveness,
-                connection::for_client_statement(&request.connection, &client.client_id),
-                accounts,
-            ])
-            .await?;
-        // Step 4.
-        let principal = self
-            .check_subject(client, request, subject, &found.subject, event, caller)
-            .await?;
-        event.user_id = Some(principal.user_id.clone());
-        // Step 5.
-        let connection = match &found.connection {
-            Some(row) => connection::for_client_from_row(row)?.usable()?,
-            None => return Err(Reason::AccountNotConnected.into()),
-        };
-        // Step 6.
-        let mut accounts = Vec::with_capacity(found.accounts.len());
-        for row in &found.accounts {
-            let account = account::from_row(row)?;
-            // The statement asked by what the subject token says of itself; only its own user's rows count.
-            if account.user_id == principal.user_id {
-                accounts.push(account);
+        let arrived = self.now();
+        let mut failed = None;
+        for round in 0..=REFRESH_ROUNDS {
+            // Steps 3 to 6, again after every refresh: what was true before it may be over.
+            let found = self.load(client, request, &subject).await?;
+            let principal = self.check_subject(
+                client,
+                request,
+                &subject,
+                &found.subject,
+                arrived,
+                event,
+                caller,
+            )?;
+            event.user_id = Some(principal.user_id.clone());
+            let connection = match &found.connection {
+                Some(row) => connection::for_client_from_row(row)?.usable()?,
+                None => return Err(Reason::AccountNotConnected.into()),
+            };
+            let account = pick_account(&found.accounts, &principal, request)?;
+            event.account_id = Some(account.id.clone());
+            check_scopes(&account, request, principal.allowed_scopes.as_ref())?;
+            if let Some(reason) = account.status.refusal() {
+                return Err(reason.into());
+            }
+            // Step 7. After a refresh the provider has given what it gives: a short life is no reason to ask again.
+            let tokens = TokenSet::open(self, &account.id, account.generation, &account.token_set)?;
+            let min_ttl = request
+                .min_ttl
+                .filter(|_| round == 0)
+                .map(Duration::from_secs);
+            let wanted = Wanted {
+                generation: account.generation,
+            };
+            let freshness = tokens.freshness(self.now(), self.margins(), min_ttl);
+            if freshness == Freshness::Ageing && round == 0 && tokens.refresh_token.is_some() {
+                self.refresh_behind(&account.id, wanted, caller);
+            }
+            // A refresh that failed, or brought less than a margin, does not take away a token that still lives.
+            let is_last = failed.is_some() || round == REFRESH_ROUNDS;
+            if freshness != Freshness::Stale || (is_last && tokens.is_alive(self.now())) {
+                // Step 8.
+                let served = Served {
+                    connection: &connection,
+                    account: &account,
+                    tokens: &tokens,
+                    once: principal.once,
+                };
+                return self.answer(served, request, event, caller).await;
+            }
+            if let Some(error) = failed {
+                return Err(error);
+            }
+            match self.refresh_account(&account.id, wanted, caller).await {
+                Ok(()) => {}
+                Err(error) if is_definite(&error) => return Err(error),
+                Err(error) => failed = Some(error),
             }
         }
-        let account = account::select(accounts, request.login_hint.as_deref())?;
-        event.account_id = Some(account.id.clone());
-        check_scopes(&account, request, principal.allowed_scopes.as_ref())?;
-        // Steps 7 and 8.
-        let (account, tokens) = self.fresh_tokens(account, request.min_ttl, caller).await?;
-        self.answer(&connection, &account, &tokens, request, event, caller)
-            .await
+        Err(Fault::Internal(
+            "the provider's tokens are stale as soon as they are issued".to_owned(),
+        )
+        .into())
     }
 
     async fn read_subject(
@@ -171,7 +189,32 @@ impl Vault {
         }
     }
 
-    async fn load(&self, statements: Vec<Statement>) -> Result<Found, Error> {
+    /// Step 3.
+    async fn load(
+        &self,
+        client: &Client,
+        request: &VaultExchange,
+        subject: &Subject,
+    ) -> Result<Found, Error> {
+        let (liveness, accounts) = match subject {
+            Subject::AccessToken(token) => (
+                access_token::liveness_statement(token),
+                account::of_user_statement(token.unverified_user_id(), &request.connection),
+            ),
+            Subject::RefreshToken(token) => (
+                refresh_token::lookup_statement(&token.id),
+                account::of_refresh_token_statement(&token.id, &request.connection),
+            ),
+            Subject::Worker(worker) => (
+                worker.lookup_statement(client),
+                account::of_user_statement(worker.unverified_user_id(), &request.connection),
+            ),
+        };
+        let statements = vec![
+            liveness,
+            connection::for_client_statement(&request.connection, &client.client_id),
+            accounts,
+        ];
         let mut rows = self.db.read_all(statements).await?.into_iter();
         Ok(Found {
             subject: rows.next().unwrap_or_default(),
@@ -180,16 +223,21 @@ impl Vault {
         })
     }
 
-    async fn check_subject(
+    /// Step 4. A worker's request is as old as it was when it arrived; everything else is judged by the present.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one step of one flow, told apart to be read"
+    )]
+    fn check_subject(
         &self,
         client: &Client,
         request: &VaultExchange,
-        subject: Subject,
+        subject: &Subject,
         rows: &[Row],
+        arrived: Timestamp,
         event: &mut Event,
         caller: &Caller,
     ) -> Result<Principal, Error> {
-        let now = self.now();
         match subject {
             Subject::RefreshToken(presented) => {
                 let stored = rows
@@ -198,11 +246,12 @@ impl Vault {
                     .transpose()?
                     .ok_or(Reason::SubjectRefreshTokenInvalid)?;
                 let live = stored
-                    .check(&presented, client, now, &self.ring)
+                    .check(presented, client, self.now(), &self.ring)
                     .ok_or(Reason::SubjectRefreshTokenInvalid)?;
                 Ok(Principal {
                     user_id: live.user_id,
                     allowed_scopes: None,
+                    once: None,
                 })
             }
             Subject::AccessToken(token) => {
@@ -213,10 +262,11 @@ impl Vault {
                 Ok(Principal {
                     user_id: token.user_id.ok_or(Reason::SubjectAccessTokenInvalid)?,
                     allowed_scopes: None,
+                    once: None,
                 })
             }
             Subject::Worker(worker) => {
-                let verified = self.verify_worker(client, *worker, rows, now)?;
+                let verified = self.verify_worker(client, worker, rows, arrived)?;
                 event.audit_context = Some(verified.audit_context.clone());
                 event.user_id = Some(verified.user_id.clone());
                 let allowed_scopes = crate::flow::worker::check_access(
@@ -225,8 +275,8 @@ impl Vault {
                     request.scope.as_ref(),
                     caller,
                 )?;
-                self.use_once(client, &verified).await?;
                 Ok(Principal {
+                    once: Some(verified.once_statement(client)),
                     user_id: verified.user_id,
                     allowed_scopes: Some(allowed_scopes),
                 })
@@ -234,84 +284,20 @@ impl Vault {
         }
     }
 
-    /// Step 7.
-    async fn fresh_tokens(
-        &self,
-        mut account: Account,
-        min_ttl: Option<u64>,
-        caller: &Caller,
-    ) -> Result<(Account, TokenSet), Error> {
-        let min_ttl = min_ttl.map(Duration::from_secs);
-        for round in 0..=REFRESH_ROUNDS {
-            if let Some(reason) = account.status.refusal() {
-                return Err(reason.into());
-            }
-            let tokens = TokenSet::open(self, &account.id, account.generation, &account.token_set)?;
-            let wanted = Wanted {
-                generation: account.generation,
-            };
-            // After a refresh the provider has given what it gives: a short life is no reason to ask again and again.
-            let min_ttl = min_ttl.filter(|_| round == 0);
-            match tokens.freshness(self.now(), self.margins(), min_ttl) {
-                Freshness::Fresh => return Ok((account, tokens)),
-                Freshness::Ageing => {
-                    if round == 0 && tokens.refresh_token.is_some() {
-                        self.refresh_behind(&account.id, wanted, caller);
-                    }
-                    return Ok((account, tokens));
-                }
-                Freshness::Stale if round == REFRESH_ROUNDS && tokens.is_alive(self.now()) => {
-                    return Ok((account, tokens));
-                }
-                Freshness::Stale => {
-                    let refreshed = self.refresh_account(&account.id, wanted, caller).await;
-                    if let Err(error) = refreshed {
-                        return self.serve_what_is_left(account, tokens, error);
-                    }
-                }
-            }
-            account = self
-                .first(account::by_id_statement(&account.id))
-                .await?
-                .map(|row| account::from_row(&row))
-                .transpose()?
-                .ok_or(Reason::AccountNotConnected)?;
-        }
-        Err(Fault::Internal(
-            "the provider's tokens are stale as soon as they are issued".to_owned(),
-        )
-        .into())
-    }
-
-    /// A refresh that failed indefinitely does not take away a token that still lives.
-    fn serve_what_is_left(
-        &self,
-        account: Account,
-        tokens: TokenSet,
-        error: Error,
-    ) -> Result<(Account, TokenSet), Error> {
-        let definite = matches!(&error, Error::Refused(refusal) if matches!(
-            refusal.reason(),
-            Reason::AccountNeedsReauthorization | Reason::AccountOutcomeUnknown | Reason::AccountNotConnected
-        ));
-        let left = tokens.freshness(self.now(), self.margins(), None);
-        if !definite && (may_serve(left) || tokens.is_alive(self.now())) {
-            Ok((account, tokens))
-        } else {
-            Err(error)
-        }
-    }
-
-    /// Step 8.
+    /// Step 8. A worker's request is used up in the transaction of the audit row: given once, recorded once.
     async fn answer(
         &self,
-        connection: &Connection,
-        account: &Account,
-        tokens: &TokenSet,
+        served: Served<'_>,
         request: &VaultExchange,
         event: &mut Event,
         caller: &Caller,
     ) -> Result<TokenResponse, Error> {
+        let Served {
+            connection,
+            account,
+            tokens,
+            once,
+        } = served;
         let scope = account.scopes.join(" ");
         let expires_in = tokens.seconds_left(self.now()).unwrap_or(LONGEST_ANSWER);
         event.connection = Some(connection.name.clone());
@@ -324,7 +310,19 @@ impl Vault {
                 "token_thumbprint",
                 seal::sha256_hex_thumbprint(tokens.access_token.reveal().as_bytes()),
             );
-        self.audit(&event, caller).await?;
+        match once {
+            None => self.audit(&event, caller).await?,
+            Some(once) => {
+                let recorded = self.audit_statement(&event, caller, self.now());
+                match self.db.write(Batch::new().with(once).with(recorded)).await {
+                    Ok(_) => {}
+                    Err(WriteError::UniqueViolation { statement: 0 }) => {
+                        return Err(crate::flow::worker::used_before());
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
         Ok(TokenResponse {
             access_token: tokens.access_token.reveal().to_owned(),
             token_type: "Bearer".to_owned(),
@@ -337,10 +335,44 @@ impl Vault {
     }
 }
 
+/// What is handed out.
+struct Served<'a> {
+    connection: &'a Connection,
+    account: &'a Account,
+    tokens: &'a TokenSet,
+    /// Uses the subject token up, where it is good once.
+    once: Option<Statement>,
+}
+
 struct Found {
     subject: Vec<Row>,
     connection: Option<Row>,
     accounts: Vec<Row>,
+}
+
+/// Step 6.
+fn pick_account(
+    rows: &[Row],
+    principal: &Principal,
+    request: &VaultExchange,
+) -> Result<Account, Error> {
+    let mut accounts = Vec::with_capacity(rows.len());
+    for row in rows {
+        let account = account::from_row(row)?;
+        // The statement asked by what the subject token says of itself; only its own user's rows count.
+        if account.user_id == principal.user_id {
+            accounts.push(account);
+        }
+    }
+    Ok(account::select(accounts, request.login_hint.as_deref())?)
+}
+
+/// Whether a refresh failed for good: no token is served after that.
+fn is_definite(error: &Error) -> bool {
+    matches!(error, Error::Refused(refusal) if matches!(
+        refusal.reason(),
+        Reason::AccountNeedsReauthorization | Reason::AccountOutcomeUnknown | Reason::AccountNotConnected
+    ))
 }
 
 /// Contract 1.17: first-party, confidential, the grant enabled. The RFC 8693 spelling is the same grant.

@@ -30,7 +30,7 @@ use tokio::sync::watch;
 use crate::account::{self, Account, AccountStatus, column};
 use crate::connection::{self, Connection};
 use crate::rescue::Rescued;
-use crate::token_set::{Freshness, Margins, TokenSet, after};
+use crate::token_set::{Margins, TokenSet, after};
 use crate::{Caller, Error, Event, EventKind, Fault, Outcome, Reason, Refusal, Vault};
 
 /// How a flight ended: the row has news, or there is a refusal for everybody who waited.
@@ -737,11 +737,6 @@ pub(crate) fn finish_intent(
 
 fn microseconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
-}
-
-/// Whether a token may still be handed out while its refresh fails or is under way.
-pub(crate) fn may_serve(freshness: Freshness) -> bool {
-    matches!(freshness, Freshness::Ageing | Freshness::Fresh)
 }
 
 #[cfg(test)]

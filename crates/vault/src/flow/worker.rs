@@ -4,7 +4,7 @@
 //! 2. One row a registered key, each with the user's state.
 //! 3. Verify signature, `iss`, `aud`, `sub`, times and `audit_context` (threats R-44).
 //! 4. The client's own lists: address, connection, scopes.
-//! 5. The `jti` is used up, over all nodes and restarts, before anything is handed out.
+//! 5. The `jti` is used up, over all nodes and restarts, in the transaction that records what is handed out.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use jiff::{SignedDuration, Timestamp};
 use oauth::scope::Scope;
 use seal::{Algorithm, UnverifiedJws, VerifyingKey};
-use store::{Batch, Row, Statement, WriteError, params};
+use store::{Row, Statement, params};
 
 use crate::client::Client;
 use crate::token_set::after;
@@ -109,7 +109,7 @@ impl Vault {
     pub(crate) fn verify_worker(
         &self,
         client: &Client,
-        request: WorkerRequest,
+        request: &WorkerRequest,
         rows: &[Row],
         now: Timestamp,
     ) -> Result<VerifiedWorker, Error> {
@@ -124,31 +124,27 @@ impl Vault {
             });
         }
         verify(
-            &request,
+            request,
             &client.client_id,
             self.settings.issuer.as_str(),
             &keys,
             now,
         )
     }
+}
 
-    /// Step 5.
-    pub(crate) async fn use_once(
-        &self,
-        client: &Client,
-        worker: &VerifiedWorker,
-    ) -> Result<(), Error> {
+impl VerifiedWorker {
+    /// Step 5. Conflicts where the request was used before, on any node.
+    pub(crate) fn once_statement(&self, client: &Client) -> Statement {
         let scope = format!("worker:{}", client.client_id);
-        let keep = after(worker.issued_at, (LONGEST_AGE + SKEW + 1).unsigned_abs());
-        let insert = replay::statement(&scope, &worker.jti, keep);
-        match self.db.write(Batch::new().with(insert)).await {
-            Ok(_) => Ok(()),
-            Err(WriteError::UniqueViolation { .. } | WriteError::Expectation { .. }) => {
-                Err(refused("The worker request was used before (jti)."))
-            }
-            Err(error) => Err(error.into()),
-        }
+        let keep = after(self.issued_at, (LONGEST_AGE + SKEW + 1).unsigned_abs());
+        replay::statement(&scope, &self.jti, keep)
     }
+}
+
+/// What a request is told that comes a second time.
+pub(crate) fn used_before() -> Error {
+    refused("The worker request was used before (jti).")
 }
 
 fn verify(
