@@ -1101,3 +1101,25 @@ story!(a_double_click_goes_on_with_the_second, |world| {
         .await?;
     assert_eq!(stray.status.as_u16(), 400);
 });
+
+story!(cn_26_scopes_that_nobody_asked_for_are_told, |world| {
+    world.sandbox.set_behaviour(Behaviour {
+        granted_scopes: Some(vec![
+            "openid".to_owned(),
+            "offline_access".to_owned(),
+            "files.write".to_owned(),
+        ]),
+        ..Behaviour::default()
+    });
+    world.connected().await?;
+    let row = world
+        .db
+        .read_one(
+            "select details from audit where event = 'connect.completed'",
+            vec![],
+        )
+        .await?
+        .unwrap();
+    let details: Value = serde_json::from_str(row.text(0)?)?;
+    assert_eq!(details["scope_excess"], "files.write");
+});

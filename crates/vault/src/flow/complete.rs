@@ -123,6 +123,16 @@ impl Vault {
                     &secrets.nonce,
                 )
                 .await?;
+            // Told in the audit row: somebody should know that a provider gives more than was asked for (CN-26).
+            let excess: Vec<&str> = granted
+                .scopes
+                .iter()
+                .filter(|scope| !flow.scopes.contains(scope))
+                .map(String::as_str)
+                .collect();
+            if !excess.is_empty() {
+                *event = event.clone().detail("scope_excess", excess.join(" "));
+            }
             self.store_account(&flow, &connection, granted, event, caller)
                 .await
         }
