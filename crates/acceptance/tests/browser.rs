@@ -1028,3 +1028,36 @@ story!(au_40_without_proof_the_person_is_asked, |world| {
     assert!(!stop.page.contains("evil.test"));
     assert!(world.agent.cookie(HOST, SESSION).is_none());
 });
+
+story!(
+    a_weak_hash_is_made_anew_when_its_password_is_known,
+    |world| {
+        // From the test program of Argon2's reference implementation: other parameters than ours, password "password".
+        let weak = "$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc";
+        world
+            .execute("update users set password_hash = $1", store::params![weak])
+            .await;
+        let same = "select count(*) from users where password_hash = $1";
+        for (password, works, left) in [
+            ("passwore", false, 1),
+            ("password", true, 0),
+            ("password", true, 0),
+        ] {
+            let login = world
+                .vault
+                .login(
+                    acceptance::USERNAME,
+                    seal::SecretString::new(password.to_owned()),
+                    None,
+                    &vault::Caller::default(),
+                )
+                .await;
+            assert_eq!(login.is_ok(), works, "{password}");
+            assert_eq!(
+                world.count(same, store::params![weak]).await,
+                left,
+                "{password}"
+            );
+        }
+    }
+);

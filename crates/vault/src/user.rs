@@ -174,6 +174,14 @@ pub(crate) fn by_username_statement(username: &str) -> Statement {
     )
 }
 
+/// Replaces a password's hash, where it is still the one that was compared.
+pub(crate) fn rehash_statement(id: &str, before: &str, after: &str) -> Statement {
+    Statement::new(
+        "update users set password_hash = $3 where id = $1 and password_hash = $2",
+        params![id, before, after],
+    )
+}
+
 pub(crate) fn from_row(row: &Row) -> Result<User, Error> {
     Ok(User {
         id: row.text(0)?.to_owned(),

@@ -59,7 +59,10 @@ impl Vault {
         };
         let user = row.as_ref().map(user::from_row).transpose()?;
         event.user_id = user.as_ref().map(|user| user.id.clone());
-        let matches = self.verify_password(password, stored).await?;
+        let outdated = stored
+            .clone()
+            .filter(|stored| seal::password::needs_rehash(stored));
+        let matches = self.verify_password(password.duplicate(), stored).await?;
         let Some(user) = user.filter(|user| matches && user.blocked_at.is_none()) else {
             return Err(Reason::LoginFailed.into());
         };
@@ -76,6 +79,11 @@ impl Vault {
         }
         if let Some(current) = current {
             batch = batch.with(session::revoke_statement(&current.id, now));
+        }
+        // Only now the password is known: a hash of older or weaker parameters is made anew.
+        if let Some(outdated) = outdated {
+            let hash = self.hash_password(password).await?;
+            batch = batch.with(user::rehash_statement(&user.id, &outdated, &hash));
         }
         let event = event.clone().detail("session_id", new.session.id.as_str());
         self.db
