@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use acceptance::{Engine, LoggedIn, Setup, World};
 use anyhow::{Context, Result, bail};
-use headless::Agent;
 use reqwest::{Method, StatusCode};
 use sandbox::{Behaviour, Rotation};
 use serde_json::Value;
+use tokio::task::JoinHandle;
 use vault::{Clock as _, SystemClock};
 
 /// Seconds of a lease in these tests, and of a provider call at most.
@@ -110,8 +110,11 @@ async fn expired_account() -> Result<(World, LoggedIn)> {
     Ok((world, login))
 }
 
-async fn exchange(agent: &Agent, url: &str, body: &Value) -> Result<(StatusCode, Value)> {
-    agent.call(Method::POST, url, None, Some(body)).await
+/// Exchanges at a node, in a task of its own.
+fn ask(world: &World, node: &Node, body: &Value) -> JoinHandle<Result<(StatusCode, Value)>> {
+    let agent = world.agent_at(&node.origin);
+    let (url, body) = (world.url("oauth/token"), body.clone());
+    tokio::spawn(async move { agent.call(Method::POST, &url, None, Some(&body)).await })
 }
 
 async fn until(what: &str, mut done: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
@@ -137,16 +140,14 @@ async fn f_02_500_exchanges_over_three_processes_make_one_call() -> Result<()> {
         nodes.push(Node::start(&world, name).await?);
     }
     let body = world.refresh_exchange(&login.refresh_token);
-    let mut asked = tokio::task::JoinSet::new();
+    let mut asked = Vec::new();
     for index in 0..500 {
-        let agent = world.agent_at(&nodes[index % nodes.len()].origin);
-        let (url, body) = (world.url("oauth/token"), body.clone());
-        asked.spawn(async move { exchange(&agent, &url, &body).await });
+        asked.push(ask(&world, &nodes[index % nodes.len()], &body));
     }
     let mut tokens = HashSet::new();
     let mut answers = 0;
-    while let Some(answer) = asked.join_next().await {
-        let (status, body) = answer??;
+    for answer in asked {
+        let (status, body) = answer.await??;
         assert_eq!(status, StatusCode::OK, "{body}");
         tokens.insert(
             body["access_token"]
@@ -179,11 +180,7 @@ async fn f_03_a_node_killed_before_the_provider_answers() -> Result<()> {
     let mut doomed = Node::start(&world, "doomed").await?;
     let survivor = Node::start(&world, "survivor").await?;
     let body = world.refresh_exchange(&login.refresh_token);
-    let url = world.url("oauth/token");
-    let lost = {
-        let (agent, url, body) = (world.agent_at(&doomed.origin), url.clone(), body.clone());
-        tokio::spawn(async move { exchange(&agent, &url, &body).await })
-    };
+    let lost = ask(&world, &doomed, &body);
     until("the provider is asked", async || {
         Ok(world.sandbox.calls().refresh == 1)
     })
@@ -191,7 +188,7 @@ async fn f_03_a_node_killed_before_the_provider_answers() -> Result<()> {
     doomed.kill()?;
     assert!(lost.await?.is_err(), "the killed node answered");
 
-    let (status, answer) = exchange(&world.agent_at(&survivor.origin), &url, &body).await?;
+    let (status, answer) = ask(&world, &survivor, &body).await??;
     assert_eq!(status, StatusCode::OK, "{answer}");
     let calls = world.sandbox.calls();
     assert_eq!((calls.refresh, calls.double_spends), (2, 0));
@@ -209,11 +206,7 @@ async fn f_03_a_node_killed_after_the_answer_and_before_the_commit() -> Result<(
     let mut doomed = Node::start(&world, "doomed").await?;
     let survivor = Node::start(&world, "survivor").await?;
     let body = world.refresh_exchange(&login.refresh_token);
-    let url = world.url("oauth/token");
-    let lost = {
-        let (agent, url, body) = (world.agent_at(&doomed.origin), url.clone(), body.clone());
-        tokio::spawn(async move { exchange(&agent, &url, &body).await })
-    };
+    let lost = ask(&world, &doomed, &body);
     until("the provider is asked", async || {
         Ok(world.sandbox.calls().refresh == 1)
     })
@@ -255,7 +248,7 @@ async fn f_03_a_node_killed_after_the_answer_and_before_the_commit() -> Result<(
         1
     );
 
-    let (status, answer) = exchange(&world.agent_at(&survivor.origin), &url, &body).await?;
+    let (status, answer) = ask(&world, &survivor, &body).await??;
     assert_eq!(status, StatusCode::OK, "{answer}");
     let calls = world.sandbox.calls();
     assert_eq!((calls.refreshed, calls.double_spends), (2, 0));
@@ -276,10 +269,7 @@ async fn a_node_told_to_stop_lands_its_refresh_first() -> Result<()> {
     });
     let mut node = Node::start(&world, "stopping").await?;
     let body = world.refresh_exchange(&login.refresh_token);
-    let answer = {
-        let (agent, url) = (world.agent_at(&node.origin), world.url("oauth/token"));
-        tokio::spawn(async move { exchange(&agent, &url, &body).await })
-    };
+    let answer = ask(&world, &node, &body);
     until("the provider is asked", async || {
         Ok(world.sandbox.calls().refresh == 1)
     })
