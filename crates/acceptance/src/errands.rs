@@ -4,11 +4,14 @@ use anyhow::{Context, Result, bail};
 use headless::{Agent, MOST_HOPS, Stop};
 use oauth::grant;
 use oauth::pkce::{CodeChallenge, CodeVerifier};
-use reqwest::{Method, StatusCode};
-use seal::SystemEntropy;
+use reqwest::header::HeaderMap;
+use reqwest::{Method, RequestBuilder, StatusCode};
+use seal::{Algorithm, SigningKey, SystemEntropy};
 use serde_json::{Map, Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use url::Url;
-use vault::Clock as _;
+use vault::{Clock as _, KeyPurpose, NewClient, SubjectType, TokenEndpointAuthMethod};
 
 use crate::world::{DEMO_API, PASSWORD, USERNAME, WEB_CALLBACK, World};
 
@@ -45,7 +48,165 @@ pub struct Refused {
     pub description: String,
 }
 
+/// An answer with its headers, for requests that no errand makes.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    /// The status.
+    pub status: u16,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub text: String,
+}
+
+impl Reply {
+    /// The body, which is JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("no JSON: {}", self.text))
+    }
+
+    /// A refusal as contract 7.6 wants it: JSON without a charset, a code with a sentence, nothing to keep in a cache,
+    /// and no challenge.
+    pub fn assert_oauth_error(&self, status: u16, error: &str, what: &str) {
+        assert_eq!(self.status, status, "{what}: {}", self.text);
+        assert_eq!(self.headers["content-type"], "application/json", "{what}");
+        assert_eq!(self.headers["cache-control"], "no-store", "{what}");
+        assert!(!self.headers.contains_key("www-authenticate"), "{what}");
+        let body = self.json();
+        assert_eq!(body["error"], error, "{what}: {body}");
+        assert!(
+            body["error_description"]
+                .as_str()
+                .is_some_and(|text| !text.is_empty()),
+            "{what}: {body}"
+        );
+    }
+
+    /// A problem as the My Account API tells it (contract 2.4).
+    pub fn assert_problem(&self, status: u16, what: &str) {
+        assert_eq!(self.status, status, "{what}: {}", self.text);
+        assert_eq!(
+            self.headers["content-type"], "application/problem+json",
+            "{what}"
+        );
+        assert_eq!(self.json()["status"], status, "{what}");
+    }
+}
+
 impl World {
+    /// Sends a request that no errand makes. A refusal's body is looked through for secrets like any other.
+    pub async fn send(&mut self, request: RequestBuilder) -> Result<Reply> {
+        let answer = request.send().await?;
+        let reply = Reply {
+            status: answer.status().as_u16(),
+            headers: answer.headers().clone(),
+            text: answer.text().await?,
+        };
+        if reply.status >= 400 {
+            self.leaks.error(&reply.text);
+        }
+        Ok(reply)
+    }
+
+    /// Posts a body as it stands to a path of the vault.
+    pub async fn post_as(
+        &mut self,
+        path: &str,
+        content_type: &str,
+        body: impl Into<reqwest::Body>,
+    ) -> Result<Reply> {
+        let request = self
+            .agent
+            .request(Method::POST, &self.url(path))
+            .header("content-type", content_type)
+            .body(body);
+        self.send(request).await
+    }
+
+    /// Says bytes to the first node that no HTTP library would say, and returns what it answers until it hangs up.
+    pub async fn say(&mut self, bytes: &[u8]) -> Result<String> {
+        let origin = self.origin();
+        let mut stream = TcpStream::connect(origin.trim_start_matches("http://")).await?;
+        // A server that has heard enough stops reading.
+        let _ = stream.write_all(bytes).await;
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        self.leaks.error(&answer);
+        Ok(answer)
+    }
+
+    /// Posts a body that is too large to be taken, and returns the status. A library would stop at the connection that
+    /// is closed under it, without a look at the answer.
+    pub async fn post_too_much(&mut self, path: &str, bearer: &str, body: &[u8]) -> Result<u16> {
+        let head = format!(
+            "POST /{path} HTTP/1.1\r\nhost: vault.test\r\nauthorization: Bearer {bearer}\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        let answer = self.say(&[head.as_bytes(), body].concat()).await?;
+        let status = answer.split(' ').nth(1).context("no answer")?;
+        Ok(status.parse()?)
+    }
+
+    /// Registers a client that signs assertions with the returned key (ES256, `kid` `a1`) and may have tokens of its
+    /// own for the demo API.
+    pub async fn asserting_client(&mut self) -> (String, SigningKey) {
+        let registered = self
+            .register(NewClient {
+                name: "Signs".to_owned(),
+                token_endpoint_auth_method: TokenEndpointAuthMethod::PrivateKeyJwt,
+                grant_types: vec![grant::CLIENT_CREDENTIALS.to_owned()],
+                ..NewClient::default()
+            })
+            .await;
+        let client_id = registered.client.client_id;
+        let key = SigningKey::generate(Algorithm::Es256).unwrap();
+        self.vault
+            .create_client_key(
+                &client_id,
+                KeyPurpose::ClientAuthentication,
+                Algorithm::Es256,
+                &key.public_jwk("a1"),
+                None,
+            )
+            .await
+            .unwrap();
+        self.vault
+            .create_client_grant(
+                &client_id,
+                DEMO_API,
+                SubjectType::Client,
+                vec!["read:reports".to_owned()],
+            )
+            .await
+            .unwrap();
+        (client_id, key)
+    }
+
+    /// The claims of a client's assertion, good at this moment.
+    pub fn assertion_claims(&self, client_id: &str) -> Value {
+        let now = self.clock.now().as_second();
+        json!({
+            "iss": client_id,
+            "sub": client_id,
+            "aud": self.url(""),
+            "iat": now,
+            "exp": now + 60,
+            "jti": seal::random_id(&SystemEntropy, ""),
+        })
+    }
+
+    /// The body of a client credentials request with an assertion.
+    pub fn assertion_grant(&self, assertion: &str) -> Value {
+        json!({
+            "grant_type": grant::CLIENT_CREDENTIALS,
+            "audience": DEMO_API,
+            "client_assertion_type": grant::CLIENT_ASSERTION_TYPE,
+            "client_assertion": assertion,
+        })
+    }
+
     /// Posts JSON to the token endpoint; secrets of request and answer are remembered.
     pub async fn token(&mut self, body: &Value) -> Result<std::result::Result<Value, Refused>> {
         for name in [
@@ -463,6 +624,18 @@ impl World {
             .await?;
         Ok(status.is_success())
     }
+}
+
+/// The fields of a body, for a form that says the same.
+pub fn form_of(body: &Value) -> Vec<(String, String)> {
+    body.as_object()
+        .unwrap()
+        .iter()
+        .map(|(name, value)| match value {
+            Value::String(text) => (name.clone(), text.clone()),
+            other => (name.clone(), other.to_string()),
+        })
+        .collect()
 }
 
 /// The claims of a JWT, unverified.

@@ -22,7 +22,7 @@ mod leaks;
 mod world;
 
 pub use database::{Database, Engine};
-pub use errands::{Exchanged, LoggedIn, Refused, jwt_claims};
+pub use errands::{Exchanged, LoggedIn, Refused, Reply, form_of, jwt_claims};
 pub use world::{Clients, DEMO_API, PASSWORD, SPA_CALLBACK, Setup, USERNAME, WEB_CALLBACK, World};
 
 /// One story, as a test on SQLite and a test on PostgreSQL. The body is an async block that may use `?` with `anyhow`.

@@ -130,8 +130,8 @@ async fn read(request: Request) -> Result<Bytes, Failure> {
         Err(_) => Err(HttpRefusal::BodyTimedOut.into()),
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(HttpRefusal::BodyTooLarge.into()),
-        // The peer broke off; nobody reads the answer.
-        Ok(Err(_)) => Err(HttpRefusal::BodyTimedOut.into()),
+        // The peer broke off, or sent chunks that are none (threats IN-10).
+        Ok(Err(_)) => Err(HttpRefusal::BodyBroken.into()),
     }
 }
 

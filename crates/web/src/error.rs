@@ -66,6 +66,8 @@ pub(crate) enum HttpRefusal {
     BearerMissing,
     /// An `Authorization` header that is not one, or two of them.
     BearerMalformed,
+    /// A body that is not framed as HTTP says, or breaks off.
+    BodyBroken,
     /// The body did not come to its end in time.
     BodyTimedOut,
     /// More bytes than this endpoint reads.
@@ -107,6 +109,12 @@ impl HttpRefusal {
                 "invalid_token",
                 "The Authorization header is not one Bearer token.",
                 "bearer_malformed",
+            ),
+            Self::BodyBroken => (
+                400,
+                "invalid_request",
+                "The request body broke off or is not framed as HTTP says.",
+                "body_broken",
             ),
             Self::BodyTimedOut => (
                 408,
@@ -326,11 +334,15 @@ pub(crate) fn render(
     if let Some(allow) = allow {
         headers.insert(ALLOW, allow);
     }
-    // The rest of the body is still on its way: nothing else can follow it on this connection.
+    // The rest of the body is still on its way, or nobody knows where it ends: nothing else can follow it on this
+    // connection.
     if matches!(
         failure,
         Failure::Http(
-            HttpRefusal::BodyTimedOut | HttpRefusal::BodyTooLarge | HttpRefusal::ContentEncoded
+            HttpRefusal::BodyBroken
+                | HttpRefusal::BodyTimedOut
+                | HttpRefusal::BodyTooLarge
+                | HttpRefusal::ContentEncoded
         )
     ) {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));

@@ -10,7 +10,7 @@ use oauth::client_authentication;
 use oauth::params::Params;
 use oauth::token_request::{self, TokenRequest};
 use serde_json::json;
-use vault::{AuthenticatedClient, Caller};
+use vault::{AuthenticatedClient, Caller, Reason, Refusal};
 
 use crate::app::App;
 use crate::body::{self, Fields};
@@ -69,7 +69,10 @@ async fn authenticate(
     caller: &Caller,
     notes: &Notes,
 ) -> Result<AuthenticatedClient, Failure> {
-    let presented = client_authentication::from_request(body::authorization(headers)?, params)?;
+    // A header that is not even text is a client that did not authenticate, like one that is not Basic (threats TK-20).
+    let authorization = body::authorization(headers)
+        .map_err(|_| Refusal::new(Reason::ClientAuthenticationFailed))?;
+    let presented = client_authentication::from_request(authorization, params)?;
     let client = app
         .vault
         .authenticate_client(presented, request, caller)
