@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use provider::{OutboundPolicy, ProviderClient};
+use provider::{Catalogue, OutboundPolicy, ProviderClient};
 use sandbox::{Behaviour, Sandbox, SandboxAccount, SandboxClient, SandboxConfig};
 use seal::{LocalMasterKey, SystemEntropy};
 use store::{Db, Options};
@@ -61,12 +61,13 @@ pub(crate) async fn run(args: &ServerArgs) -> Result<()> {
 async fn open(args: &ServerArgs, sandbox_url: &str) -> Result<Vault> {
     let mut settings = Settings::new(Issuer::parse(ISSUER)?, "bench");
     settings.rescue_directory = Some(args.folder.clone());
-    let provider = ProviderClient::new(OutboundPolicy {
+    let policy = OutboundPolicy {
         allowed_origins: vec![sandbox_url.to_owned()],
         deadline: Duration::from_secs(10),
         ..OutboundPolicy::default()
-    })
-    .context("the outbound settings")?;
+    };
+    let provider = ProviderClient::new(policy, Catalogue::built_in()?, Arc::new(SystemEntropy))
+        .context("the outbound settings")?;
     let (master_key, _) = LocalMasterKey::generate(&SystemEntropy);
     Ok(Vault::open(Parts {
         db: Db::open(&args.database, Options::default()).await?,

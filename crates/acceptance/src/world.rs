@@ -7,7 +7,7 @@ use std::time::Duration;
 use headless::Agent;
 use jiff::Timestamp;
 use oauth::grant;
-use provider::{ConnectionOptions, OutboundPolicy, ProviderClient};
+use provider::{Catalogue, ConnectionOptions, OutboundPolicy, ProviderClient};
 use sandbox::{Behaviour, Sandbox, SandboxAccount, SandboxClient, SandboxConfig};
 use seal::{Algorithm, KeyEncryption, LocalMasterKey, SecretString, SigningKey, SystemEntropy};
 use store::Db;
@@ -147,11 +147,15 @@ impl World {
         settings.sign_up = true;
         settings.rescue_directory = Some(database.folder().to_owned());
         (setup.settings)(&mut settings);
-        let provider = ProviderClient::new(OutboundPolicy {
-            allowed_origins: vec![sandbox_origin.clone()],
-            deadline: Duration::from_secs(5),
-            ..OutboundPolicy::default()
-        })
+        let provider = ProviderClient::new(
+            OutboundPolicy {
+                allowed_origins: vec![sandbox_origin.clone()],
+                deadline: Duration::from_secs(5),
+                ..OutboundPolicy::default()
+            },
+            Catalogue::built_in().unwrap(),
+            Arc::new(SystemEntropy),
+        )
         .unwrap();
         let (master_key, master_key_text) = LocalMasterKey::generate(&SystemEntropy);
         let master_key = Arc::new(master_key);

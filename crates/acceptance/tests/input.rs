@@ -161,7 +161,7 @@ story!(in_01_02_04_07_json_that_is_none, |world| {
             json!({ "connection": "sandbox", "redirect_uri": WEB_CALLBACK, "state": "s" });
         body[name] = value;
         let reply = post_me(world, "connect", &me, body.to_string()).await?;
-        reply.assert_problem(400, &format!("{name}"));
+        reply.assert_problem(400, name);
     }
     assert_eq!(done(world).await, before);
     assert!(world.token(&good).await?.is_ok());

@@ -114,6 +114,8 @@ struct Outbound {
     allowed_origins: Option<Vec<String>>,
     /// Private networks that providers may live in. Default: none.
     allowed_networks: Option<Vec<IpNet>>,
+    /// A folder of provider profiles of your own (docs/providers.md). Default: none.
+    providers_folder: Option<PathBuf>,
     /// PEM file with further certificate authorities for providers.
     ca_file: Option<PathBuf>,
     /// How long a provider may take to answer, in seconds. Default: 10.
@@ -156,6 +158,7 @@ pub(crate) struct Config {
     pub(crate) allowed_origins: Vec<String>,
     pub(crate) allowed_networks: Vec<IpNet>,
     pub(crate) ca_file: Option<PathBuf>,
+    pub(crate) providers_folder: Option<PathBuf>,
     pub(crate) provider_deadline: Duration,
     pub(crate) log_level: String,
     pub(crate) log_json: bool,
@@ -422,6 +425,7 @@ impl File {
             allowed_origins: self.outbound.allowed_origins.unwrap_or_default(),
             allowed_networks: self.outbound.allowed_networks.unwrap_or_default(),
             ca_file: self.outbound.ca_file,
+            providers_folder: self.outbound.providers_folder,
             provider_deadline,
             log_level: self.log.level.unwrap_or_else(|| "info".to_owned()),
             log_json,

@@ -18,6 +18,7 @@ pub(crate) async fn run() -> Result<()> {
         port: free_port().await?,
         domain: "localhost".to_owned(),
         connections: None,
+        providers: None,
         allow_origin: vec![],
         trust_ca: vec![],
         log: "warn".to_owned(),

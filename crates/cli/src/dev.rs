@@ -35,6 +35,9 @@ pub(crate) struct DevArgs {
     /// Makes further connections from a TOML file at the first start ([[connection]] name, strategy, client_id, ...).
     #[arg(long, value_name = "FILE")]
     pub(crate) connections: Option<PathBuf>,
+    /// A folder of provider profiles of your own.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) providers: Option<PathBuf>,
     /// Lets the vault reach a provider at this origin although its address is private (repeatable).
     #[arg(long, value_name = "ORIGIN")]
     pub(crate) allow_origin: Vec<String>,
@@ -264,6 +267,7 @@ async fn open(
             allowed_networks: Vec::<IpNet>::new(),
             extra_root_certificates_pem: authorities,
             deadline: Duration::from_secs(10),
+            providers_folder: args.providers.clone(),
         },
     )
     .await

@@ -73,6 +73,7 @@ pub(crate) async fn open(config: &Config) -> Result<Vault> {
             allowed_networks: config.allowed_networks.clone(),
             extra_root_certificates_pem,
             deadline: config.provider_deadline,
+            providers_folder: config.providers_folder.clone(),
         },
     )
     .await

@@ -1,11 +1,12 @@
 //! Opening a vault: the same for `serve` and `dev`, from the master key to the recovered rescue journal.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use ipnet::IpNet;
-use provider::{OutboundPolicy, ProviderClient};
+use provider::{Catalogue, OutboundPolicy, ProviderClient};
 use seal::{KeyEncryption, LocalMasterKey, SystemEntropy};
 use store::{Db, Options};
 use tracing_subscriber::EnvFilter;
@@ -18,6 +19,8 @@ pub(crate) struct Outbound {
     pub(crate) allowed_networks: Vec<IpNet>,
     pub(crate) extra_root_certificates_pem: Vec<String>,
     pub(crate) deadline: Duration,
+    /// The deployment's own provider profiles.
+    pub(crate) providers_folder: Option<PathBuf>,
 }
 
 /// Opens the database and the keys, and commits what an earlier process left behind.
@@ -39,13 +42,19 @@ pub(crate) async fn open_vault(
     )
     .await
     .context("opening the database")?;
-    let provider = ProviderClient::new(OutboundPolicy {
+    let catalogue = match &outbound.providers_folder {
+        Some(folder) => Catalogue::with_folder(folder),
+        None => Catalogue::built_in(),
+    }
+    .context("the provider profiles")?;
+    let policy = OutboundPolicy {
         allowed_origins: outbound.allowed_origins,
         allowed_networks: outbound.allowed_networks,
         extra_root_certificates_pem: outbound.extra_root_certificates_pem,
         deadline: outbound.deadline,
-    })
-    .context("the outbound settings")?;
+    };
+    let provider =
+        ProviderClient::new(policy, catalogue, entropy.clone()).context("the outbound settings")?;
     let master_key: Arc<dyn KeyEncryption> = Arc::new(master_key);
     let vault = Vault::open(Parts {
         db,

@@ -7,6 +7,7 @@
 pub mod authorize_request;
 pub mod client_authentication;
 pub mod grant;
+pub mod json;
 pub mod metadata;
 pub mod opaque;
 pub mod params;

@@ -1,31 +1,30 @@
-//! The client that speaks to providers. Everything goes out through [`Guard`] and comes back bounded.
+//! The client that speaks to providers, as their profiles say. Everything goes out through [`Guard`] and comes back
+//! bounded.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_ENCODING, RETRY_AFTER};
-use http::{HeaderValue, Method};
+use http::{HeaderName, HeaderValue};
 use jiff::Timestamp;
-use seal::SecretString;
+use oauth::params::Params as Query;
+use seal::{Entropy, SecretString};
 use serde_json::Value;
-use url::{Url, form_urlencoded};
 
+use crate::catalogue::Catalogue;
+use crate::client_assertion;
 use crate::discovery::{self, Cache, KEYS_LIFE, KEYS_PAUSE, Keys, METADATA_LIFE, Metadata};
+use crate::endpoints::{self, Endpoints, locate, misconfigured};
 use crate::failure::{Failure, FailureKind};
-use crate::guard::{Blocked, Guard, InvalidPolicy, OutboundPolicy};
-use crate::identity::{self, Expected, Identity};
-use crate::profile::{ClientAuthentication, Profile};
+use crate::guard::{Guard, InvalidPolicy, OutboundPolicy};
+use crate::identity::{self, Expected, Facts, Identity};
+use crate::profile::{
+    BodyFormat, ClientAuthentication, Code, HttpMethod, Profile, RefreshClass,
+    RevocationAuthentication, RevokedToken, TokenRequest, VariableSource,
+};
 use crate::settings::{ConnectionSettings, RESERVED};
+use crate::template::{self, Values};
 use crate::token_answer::{self, TokenAnswer};
-
-/// The longest answer that is read, in bytes.
-const MAX_BODY: usize = 64 * 1024;
-/// The wait after a 429 that does not say how long, and the longest that is believed.
-const DEFAULT_WAIT: Duration = Duration::from_secs(30);
-const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+use crate::wire::{self, Answer};
 
 /// What an authorization request at a provider says.
 #[derive(Debug)]
@@ -53,40 +52,96 @@ pub struct IssuerPolicy {
     pub iss_parameter_supported: bool,
 }
 
+/// What a provider's answer to the browser brings.
+#[derive(Debug)]
+pub struct Callback {
+    /// The authorization code.
+    pub code: SecretString,
+    /// What the profile's variables learned from the query.
+    pub variables: BTreeMap<String, String>,
+}
+
+/// A code on its way to the token endpoint.
+#[derive(Debug)]
+pub struct CodeGrant<'a> {
+    /// The code.
+    pub code: &'a SecretString,
+    /// The redirect URI of the authorization request.
+    pub redirect_uri: &'a str,
+    /// The PKCE verifier.
+    pub code_verifier: Option<&'a SecretString>,
+    /// What was learned from the callback.
+    pub variables: &'a BTreeMap<String, String>,
+}
+
+/// A refresh token on its way to the token endpoint.
+#[derive(Debug)]
+pub struct RefreshGrant<'a> {
+    /// The refresh token. For providers that renew an access token ([`RefreshClass::Renewal`]) that token.
+    pub refresh_token: &'a SecretString,
+    /// The present access token.
+    pub access_token: &'a SecretString,
+    /// What the new access token shall be good for; None asks for the same again.
+    pub scopes: Option<&'a [String]>,
+    /// What was granted.
+    pub granted: &'a [String],
+    /// The connection's callback.
+    pub redirect_uri: &'a str,
+    /// What was learned for the account.
+    pub variables: &'a BTreeMap<String, String>,
+    /// The further token that is refreshed, where it is not the grant's first.
+    pub further: Option<&'a str>,
+}
+
+/// The tokens of a grant that is given back.
+#[derive(Debug)]
+pub struct RevokedTokens<'a> {
+    /// The access token.
+    pub access_token: &'a SecretString,
+    /// The refresh token, where there is one.
+    pub refresh_token: Option<&'a SecretString>,
+    /// What was learned for the account.
+    pub variables: &'a BTreeMap<String, String>,
+}
+
 /// The guarded client. Cheap to clone: connections and what is known of providers are shared.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ProviderClient {
     guard: Guard,
+    catalogue: Arc<Catalogue>,
+    entropy: Arc<dyn Entropy>,
     metadata: Arc<Cache<Metadata>>,
     keys: Arc<Cache<Keys>>,
 }
 
-/// The endpoints of a connection, from its options and its provider's metadata.
-struct Endpoints {
-    authorization: String,
-    token: String,
-    userinfo: Option<String>,
-    revocation: Option<String>,
-    jwks: Option<String>,
-    issuer: Option<String>,
-    authentication: ClientAuthentication,
-}
-
-/// An answer within bounds.
-struct Answer {
-    status: u16,
-    retry_after: Option<Duration>,
-    body: Vec<u8>,
-}
+const NOTHING_LEARNED: &BTreeMap<String, String> = &BTreeMap::new();
 
 impl ProviderClient {
     /// Sets the client up; connects to nothing.
-    pub fn new(policy: OutboundPolicy) -> Result<Self, InvalidPolicy> {
+    pub fn new(
+        policy: OutboundPolicy,
+        catalogue: Arc<Catalogue>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Result<Self, InvalidPolicy> {
         Ok(Self {
             guard: Guard::new(policy)?,
+            catalogue,
+            entropy,
             metadata: Arc::default(),
             keys: Arc::default(),
         })
+    }
+
+    /// The strategies there are.
+    pub fn catalogue(&self) -> &Catalogue {
+        &self.catalogue
+    }
+
+    /// The profile of a connection.
+    pub fn profile(&self, settings: &ConnectionSettings) -> Result<&Arc<Profile>, Failure> {
+        settings
+            .profile(&self.catalogue)
+            .map_err(|_| misconfigured("the connection's strategy is unknown"))
     }
 
     /// The URL that a browser opens to consent.
@@ -96,95 +151,264 @@ impl ProviderClient {
         request: &AuthorizationRequest,
         now: Timestamp,
     ) -> Result<String, Failure> {
-        let profile = profile_of(settings)?;
-        let endpoints = self.endpoints(settings, now).await?;
+        let profile = self.profile(settings)?;
+        let variables = settings.variables(profile, NOTHING_LEARNED);
+        let endpoints = self.endpoints(settings, profile, &variables, now).await?;
         let options = &settings.options;
+        let asked = &profile.authorization;
         let separator = options
             .scope_separator
             .as_deref()
-            .unwrap_or(&profile.scope_separator);
-        let scope = request.scopes.join(separator);
+            .unwrap_or(&asked.scope_separator);
+        let (second, first): (Vec<&str>, Vec<&str>) = request
+            .scopes
+            .iter()
+            .map(String::as_str)
+            .partition(|scope| {
+                asked
+                    .second_scope
+                    .as_ref()
+                    .is_some_and(|second| scope.starts_with(&second.prefix))
+            });
+        let scope = first.join(separator);
 
-        let mut params: BTreeMap<&str, &str> = BTreeMap::new();
-        params.extend(
-            options
-                .authorization_params
-                .iter()
-                .map(|(name, value)| (&**name, &**value)),
-        );
+        let mut values = values_of(settings, &variables);
+        values.insert("redirect_uri", &request.redirect_uri);
+        values.insert("state", request.state.reveal());
+        values.insert("scope", &scope);
+        let mut params: BTreeMap<String, String> = BTreeMap::new();
+        for (name, text) in &asked.parameters {
+            let value = template::fill(text, &values)
+                .ok_or_else(|| misconfigured("a variable of the request is not known"))?;
+            params.insert(name.clone(), value);
+        }
+        params.extend(options.authorization_params.clone());
         params.extend(
             request
                 .extra
                 .iter()
                 .filter(|(name, _)| !RESERVED.contains(&name.as_str()))
-                .map(|(name, value)| (&**name, &**value)),
+                .cloned(),
         );
-        params.insert("response_type", "code");
-        params.insert("client_id", &settings.client_id);
-        params.insert("redirect_uri", &request.redirect_uri);
-        params.insert("state", request.state.reveal());
+        let mut standard = vec![
+            ("response_type", "code"),
+            ("client_id", &settings.client_id),
+            ("redirect_uri", &request.redirect_uri),
+            ("state", request.state.reveal()),
+        ];
         if !scope.is_empty() {
-            params.insert("scope", &scope);
+            standard.push(("scope", &scope));
         }
-        if options.pkce.unwrap_or(profile.pkce)
+        if options.pkce.unwrap_or(asked.pkce)
             && let Some(challenge) = &request.code_challenge
         {
-            params.insert("code_challenge", challenge);
-            params.insert("code_challenge_method", "S256");
+            standard.push(("code_challenge", challenge));
+            standard.push(("code_challenge_method", "S256"));
         }
-        if profile.discovery
-            && let Some(nonce) = &request.nonce
+        let nonce = request
+            .nonce
+            .as_ref()
+            .filter(|_| profile.discovery || asked.nonce);
+        if let Some(nonce) = nonce {
+            standard.push(("nonce", nonce));
+        }
+        for (name, value) in standard {
+            if asked.omit.iter().any(|omitted| omitted == name) {
+                continue;
+            }
+            let name = asked.rename.get(name).map_or(name, String::as_str);
+            params.insert(name.to_owned(), value.to_owned());
+        }
+        if let Some(place) = &asked.second_scope
+            && !second.is_empty()
         {
-            params.insert("nonce", nonce);
+            let bare: Vec<&str> = second
+                .iter()
+                .filter_map(|scope| scope.strip_prefix(place.prefix.as_str()))
+                .collect();
+            params.insert(place.parameter.clone(), bare.join(separator));
         }
-        let url = parse(&endpoints.authorization)?;
+        let url = locate(settings, &endpoints.authorization)?;
         // A browser goes there, but with our client id: the same rule as for our own calls.
         self.guard.client_for(&url)?;
-        let params: Vec<(&str, &str)> = params.into_iter().collect();
+        let params: Vec<(&str, &str)> = params
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
         Ok(oauth::redirect_uri::append_params(url.as_str(), &params))
+    }
+
+    /// Reads the provider's answer to the browser, where it is no error: the code, and what variables learn from it.
+    ///
+    /// # Errors
+    /// [`FailureKind::InvalidResponse`] where code or a variable is missing, or a signature is wrong.
+    pub fn read_callback(
+        &self,
+        settings: &ConnectionSettings,
+        query: &Query,
+    ) -> Result<Callback, Failure> {
+        let invalid = |detail| Failure::new(FailureKind::InvalidResponse, detail);
+        let profile = self.profile(settings)?;
+        for code in &profile.code {
+            match code {
+                Code::ShopifyCallbackHmac => {
+                    check_shopify_callback(settings, query)?;
+                }
+            }
+        }
+        let code = query
+            .get(&profile.authorization.code_parameter)
+            .filter(|code| code.len() <= 4096)
+            .ok_or_else(|| invalid("the provider's answer has no code"))?;
+        let mut variables = BTreeMap::new();
+        for (name, variable) in &profile.variables {
+            if variable.from != VariableSource::Callback {
+                continue;
+            }
+            let value = query.get(variable.at.as_deref().unwrap_or(name));
+            match value {
+                Some(value) if variable.takes(value) => {
+                    variables.insert(name.clone(), variable.normal(value));
+                }
+                Some(_) => {
+                    return Err(invalid(
+                        "the provider's answer names a place that is not its own",
+                    ));
+                }
+                None if variable.optional || variable.default.is_some() => {}
+                None => return Err(invalid("the provider's answer lacks a parameter")),
+            }
+        }
+        Ok(Callback {
+            code: SecretString::new(code.to_owned()),
+            variables,
+        })
     }
 
     /// Redeems an authorization code (RFC 6749 §4.1.3).
     pub async fn redeem_code(
         &self,
         settings: &ConnectionSettings,
-        code: &SecretString,
-        redirect_uri: &str,
-        code_verifier: Option<&SecretString>,
+        grant: &CodeGrant<'_>,
         now: Timestamp,
     ) -> Result<TokenAnswer, Failure> {
-        let profile = profile_of(settings)?;
-        let mut form = vec![
+        let profile = self.profile(settings)?;
+        let variables = settings.variables(profile, grant.variables);
+        let endpoints = self.endpoints(settings, profile, &variables, now).await?;
+        let mut values = values_of(settings, &variables);
+        values.insert("redirect_uri", grant.redirect_uri);
+        let mut standard = vec![
             ("grant_type", "authorization_code"),
-            ("code", code.reveal()),
-            ("redirect_uri", redirect_uri),
+            ("code", grant.code.reveal()),
+            ("redirect_uri", grant.redirect_uri),
         ];
-        if settings.options.pkce.unwrap_or(profile.pkce)
-            && let Some(verifier) = code_verifier
+        if settings.options.pkce.unwrap_or(profile.authorization.pkce)
+            && let Some(verifier) = grant.code_verifier
         {
-            form.push(("code_verifier", verifier.reveal()));
+            standard.push(("code_verifier", verifier.reveal()));
         }
-        self.ask_for_tokens(settings, profile, form, now).await
+        let answer = self
+            .ask(
+                settings,
+                profile,
+                &endpoints,
+                &endpoints.token,
+                &profile.token,
+                standard,
+                &values,
+                now,
+            )
+            .await?;
+        let mut tokens = token_answer::read(
+            answer.status,
+            answer.retry_after,
+            &answer.body,
+            profile,
+            &settings.options,
+            None,
+            now,
+        )?;
+        let missing = profile.variables.iter().any(|(name, variable)| {
+            variable.from == VariableSource::TokenAnswer
+                && !variable.optional
+                && variable.default.is_none()
+                && !tokens.variables.contains_key(name)
+        });
+        if missing {
+            return Err(Failure::new(
+                FailureKind::InvalidResponse,
+                "the token answer lacks what the provider's API is called with",
+            ));
+        }
+        self.ask_for_expiry(settings, profile, &endpoints, &mut tokens, now)
+            .await;
+        Ok(tokens)
     }
 
-    /// Refreshes (RFC 6749 §6). `scopes` narrows; None asks for the same again.
+    /// Refreshes (RFC 6749 §6, or what the provider has instead).
     pub async fn refresh(
         &self,
         settings: &ConnectionSettings,
-        refresh_token: &SecretString,
-        scopes: Option<&[String]>,
+        grant: &RefreshGrant<'_>,
         now: Timestamp,
     ) -> Result<TokenAnswer, Failure> {
-        let profile = profile_of(settings)?;
-        let mut form = vec![
-            ("grant_type", "refresh_token"),
-            ("refresh_token", refresh_token.reveal()),
-        ];
-        let scope = scopes.map(|scopes| scopes.join(&profile.scope_separator));
+        let profile = self.profile(settings)?;
+        let variables = settings.variables(profile, grant.variables);
+        let endpoints = self.endpoints(settings, profile, &variables, now).await?;
+        let separator = &profile.authorization.scope_separator;
+        let scope = match grant.scopes {
+            Some(scopes) => Some(scopes.join(separator)),
+            None if profile.refresh.repeat_scope => Some(grant.granted.join(separator)),
+            None => None,
+        };
+        let granted = grant.granted.join(separator);
+        let mut values = values_of(settings, &variables);
+        values.insert("redirect_uri", grant.redirect_uri);
+        values.insert("refresh_token", grant.refresh_token.reveal());
+        values.insert("access_token", grant.access_token.reveal());
+        values.insert("scope", scope.as_deref().unwrap_or(&granted));
+        let mut standard = match settings.refresh_class(profile) {
+            RefreshClass::Renewal => vec![],
+            _ => vec![
+                ("grant_type", "refresh_token"),
+                ("refresh_token", grant.refresh_token.reveal()),
+            ],
+        };
         if let Some(scope) = &scope {
-            form.push(("scope", scope));
+            standard.push(("scope", scope));
         }
-        self.ask_for_tokens(settings, profile, form, now).await
+        let request = profile.refresh_request();
+        let answer = self
+            .ask(
+                settings,
+                profile,
+                &endpoints,
+                &endpoints.refresh,
+                request,
+                standard,
+                &values,
+                now,
+            )
+            .await?;
+        let further = grant.further.and_then(|name| {
+            profile
+                .answer
+                .further
+                .iter()
+                .find(|token| token.name == name)
+        });
+        let mut tokens = token_answer::read(
+            answer.status,
+            answer.retry_after,
+            &answer.body,
+            profile,
+            &settings.options,
+            further,
+            now,
+        )?;
+        self.ask_for_expiry(settings, profile, &endpoints, &mut tokens, now)
+            .await;
+        Ok(tokens)
     }
 
     /// Finds out whose tokens these are. The subject is empty where the provider does not say.
@@ -193,38 +417,228 @@ impl ProviderClient {
         settings: &ConnectionSettings,
         answer: &TokenAnswer,
         nonce: Option<&str>,
+        learned: &BTreeMap<String, String>,
         now: Timestamp,
     ) -> Result<Identity, Failure> {
-        let profile = profile_of(settings)?;
-        let endpoints = self.endpoints(settings, now).await?;
-        let options = &settings.options;
-        if !profile.discovery {
-            return match &endpoints.userinfo {
-                Some(url) => {
-                    let members = self.userinfo(url, &answer.access_token).await?;
-                    Ok(identity::from_members(&members, options))
-                }
-                None => Ok(Identity::default()),
-            };
+        let profile = self.profile(settings)?;
+        let mut all = learned.clone();
+        all.extend(answer.variables.clone());
+        let variables = settings.variables(profile, &all);
+        let endpoints = self.endpoints(settings, profile, &variables, now).await?;
+        let mut facts = Facts {
+            token: Some(&answer.facts),
+            variables: Some(&variables),
+            ..Facts::default()
+        };
+        match &answer.id_token {
+            Some(id_token) if profile.has_id_token() => {
+                let nonce = nonce.filter(|_| profile.discovery || profile.authorization.nonce);
+                let claims = self
+                    .verify_id_token(settings, &endpoints, answer, id_token, nonce, now)
+                    .await?;
+                facts.id_token = Some(Value::Object(claims));
+            }
+            None if profile.discovery => {
+                return Err(Failure::new(
+                    FailureKind::InvalidResponse,
+                    "the provider sent no ID token",
+                ));
+            }
+            _ => {}
         }
-        let id_token = answer.id_token.as_ref().ok_or_else(|| {
-            Failure::new(
-                FailureKind::InvalidResponse,
-                "the provider sent no ID token",
+        let Some(url) = endpoints
+            .userinfo
+            .as_ref()
+            .filter(|_| profile.identity.needs_userinfo())
+        else {
+            return Ok(facts.identity(&profile.identity, &settings.options));
+        };
+        let answered = self
+            .userinfo(
+                settings,
+                profile,
+                url,
+                &answer.access_token,
+                &variables,
+                now,
             )
-        })?;
-        let issuer = endpoints.issuer.as_deref().unwrap_or_default();
-        let jwks = endpoints.jwks.as_deref().ok_or_else(|| {
-            Failure::new(
-                FailureKind::ClientMisconfigured,
-                "the provider publishes no keys",
+            .await;
+        match (answered, &facts.id_token) {
+            (Ok(members), Some(claims)) => {
+                let named = members.get("sub").is_some() || profile.discovery;
+                // OpenID Connect Core §5.3.4: another subject means that the answer is somebody else's (threats UP-19).
+                if named && members.get("sub") != claims.get("sub") {
+                    return Err(Failure::new(
+                        FailureKind::InvalidResponse,
+                        "userinfo and ID token name different users",
+                    ));
+                }
+                facts.userinfo = Some(members);
+            }
+            (Ok(members), None) => facts.userinfo = Some(members),
+            // The ID token alone says who it is; the rest is decoration.
+            (Err(_), Some(_)) => {}
+            (Err(failure), None) => return Err(failure),
+        }
+        Ok(facts.identity(&profile.identity, &settings.options))
+    }
+
+    /// Gives a grant back (RFC 7009, or what the provider has instead). Ok(false) where the provider has no way to.
+    ///
+    /// A provider that says that there is no such token has nothing left to end: that is done, too.
+    pub async fn revoke(
+        &self,
+        settings: &ConnectionSettings,
+        tokens: &RevokedTokens<'_>,
+        now: Timestamp,
+    ) -> Result<bool, Failure> {
+        let profile = self.profile(settings)?;
+        let variables = settings.variables(profile, tokens.variables);
+        let endpoints = self.endpoints(settings, profile, &variables, now).await?;
+        let Some(template) = &endpoints.revocation else {
+            return Ok(false);
+        };
+        let how = &profile.revocation;
+        let (token, hint) = match (how.token, tokens.refresh_token) {
+            (RevokedToken::RefreshToken, Some(token)) => (token, "refresh_token"),
+            _ => (tokens.access_token, "access_token"),
+        };
+        let mut values = values_of(settings, &variables);
+        values.insert("access_token", tokens.access_token.reveal());
+        values.insert("refresh_token", token.reveal());
+        let url = template::fill_url(template, &values)
+            .ok_or_else(|| misconfigured("a variable of an endpoint is not known"))?;
+        let mut standard = Vec::new();
+        if !how.parameter.is_empty() {
+            standard.push((how.parameter.as_str(), token.reveal()));
+        }
+        if how.hint && !how.parameter.is_empty() {
+            standard.push(("token_type_hint", hint));
+        }
+        let format = TokenRequest {
+            method: how.method,
+            body: how.body,
+            parameters: how.parameters.clone(),
+            headers: how.headers.clone(),
+            ..TokenRequest::default()
+        };
+        let authentication = match how.authentication {
+            RevocationAuthentication::Client => endpoints.authentication,
+            RevocationAuthentication::ClientSecretBasic => ClientAuthentication::ClientSecretBasic,
+            RevocationAuthentication::Bearer | RevocationAuthentication::None => {
+                let params = wire::adapt(&format, standard, &values)?;
+                let mut request =
+                    wire::request(how.method, locate(settings, &url)?, how.body, &params);
+                wire::add_headers(&mut request, &how.headers, &values)?;
+                if how.authentication == RevocationAuthentication::Bearer {
+                    wire::authorize(&mut request, wire::token_header("Bearer", token)?);
+                }
+                let answer = wire::send(&self.guard, request, now).await?;
+                return revoked(&answer, profile, how.authentication);
+            }
+        };
+        let endpoints = Endpoints {
+            authentication,
+            ..endpoints
+        };
+        let answer = self
+            .ask(
+                settings, profile, &endpoints, &url, &format, standard, &values, now,
             )
-        })?;
+            .await?;
+        revoked(&answer, profile, how.authentication)
+    }
+
+    /// What RFC 9207 needs; None for a provider without an issuer.
+    pub async fn issuer(
+        &self,
+        settings: &ConnectionSettings,
+        now: Timestamp,
+    ) -> Result<Option<IssuerPolicy>, Failure> {
+        let profile = self.profile(settings)?;
+        let variables = settings.variables(profile, NOTHING_LEARNED);
+        let endpoints = self.endpoints(settings, profile, &variables, now).await?;
+        Ok(endpoints
+            .issuer
+            // Where it depends on the user there is nothing to compare with.
+            .filter(|issuer| !issuer.contains('{'))
+            .map(|issuer| IssuerPolicy {
+                issuer,
+                iss_parameter_supported: endpoints.iss_parameter_supported,
+            }))
+    }
+
+    /// One request in which the client authenticates, exactly one way.
+    #[expect(clippy::too_many_arguments, reason = "the parts of one request")]
+    async fn ask(
+        &self,
+        settings: &ConnectionSettings,
+        profile: &Profile,
+        endpoints: &Endpoints,
+        url: &str,
+        how: &TokenRequest,
+        mut standard: Vec<(&str, &str)>,
+        values: &Values<'_>,
+        now: Timestamp,
+    ) -> Result<Answer, Failure> {
+        let url = locate(settings, url)?;
+        let assertion;
+        let mut header = None;
+        match (endpoints.authentication, &settings.client_secret) {
+            (ClientAuthentication::ClientSecretBasic, Some(secret)) => {
+                header = Some(wire::basic(&settings.client_id, secret.reveal())?);
+            }
+            (ClientAuthentication::SecretAsUsername, Some(secret)) => {
+                header = Some(wire::basic(secret.reveal(), "")?);
+            }
+            (ClientAuthentication::ClientSecretPost, Some(secret)) => {
+                standard.push(("client_id", &settings.client_id));
+                standard.push(("client_secret", secret.reveal()));
+            }
+            (ClientAuthentication::PrivateKeyJwt, Some(_)) => {
+                let audience = endpoints
+                    .issuer
+                    .as_deref()
+                    .filter(|issuer| !issuer.contains('{'))
+                    .unwrap_or(&endpoints.token);
+                let jti = seal::random_id(self.entropy.as_ref(), "");
+                assertion = client_assertion::sign(settings, profile, audience, values, &jti, now)?;
+                standard.push(("client_id", &settings.client_id));
+                standard.push(("client_assertion_type", oauth::grant::CLIENT_ASSERTION_TYPE));
+                standard.push(("client_assertion", &assertion));
+            }
+            (ClientAuthentication::None, _) | (_, None) => {
+                standard.push(("client_id", &settings.client_id));
+            }
+        }
+        let params = wire::adapt(how, standard, values)?;
+        let mut request = wire::request(how.method, url, how.body, &params);
+        wire::add_headers(&mut request, &how.headers, values)?;
+        if let Some(header) = header {
+            wire::authorize(&mut request, header);
+        }
+        wire::send(&self.guard, request, now).await
+    }
+
+    async fn verify_id_token(
+        &self,
+        settings: &ConnectionSettings,
+        endpoints: &Endpoints,
+        answer: &TokenAnswer,
+        id_token: &SecretString,
+        nonce: Option<&str>,
+        now: Timestamp,
+    ) -> Result<serde_json::Map<String, Value>, Failure> {
+        let (Some(issuer), Some(jwks)) = (&endpoints.issuer, &endpoints.jwks) else {
+            return Err(misconfigured("the connection has no issuer or no keys"));
+        };
         let kid = seal::UnverifiedJws::parse(id_token.reveal())
             .ok()
             .and_then(|jws| jws.unverified_kid().map(str::to_owned));
-        let keys = self.keys(jwks, kid.as_deref(), now).await?;
-        let claims = identity::verify_id_token(
+        let keys = self
+            .keys(locate(settings, jwks)?, kid.as_deref(), now)
+            .await?;
+        identity::verify_id_token(
             id_token.reveal(),
             &keys,
             &Expected {
@@ -234,137 +648,44 @@ impl ProviderClient {
                 access_token: answer.access_token.reveal(),
             },
             now,
-        )?;
-        let subject = claims.get("sub").cloned();
-        let named = identity::from_members(&Value::Object(claims), options);
-        let Some(url) = &endpoints.userinfo else {
-            return Ok(named);
-        };
-        match self.userinfo(url, &answer.access_token).await {
-            // OpenID Connect Core §5.3.4: another subject means that the answer is somebody else's (threats UP-19).
-            Ok(members) if members.get("sub") != subject.as_ref() => Err(Failure::new(
-                FailureKind::InvalidResponse,
-                "userinfo and ID token name different users",
-            )),
-            Ok(members) => Ok(named.or(identity::from_members(&members, options))),
-            // The ID token alone says who it is; the rest is decoration.
-            Err(_) => Ok(named),
-        }
+        )
     }
 
-    /// Revokes a token (RFC 7009). Ok(false) where the provider has no endpoint for it.
-    pub async fn revoke(
-        &self,
-        settings: &ConnectionSettings,
-        token: &SecretString,
-        hint: &str,
-        now: Timestamp,
-    ) -> Result<bool, Failure> {
-        let endpoints = self.endpoints(settings, now).await?;
-        let Some(url) = &endpoints.revocation else {
-            return Ok(false);
-        };
-        let form = vec![("token", token.reveal()), ("token_type_hint", hint)];
-        let answer = self.post(settings, &endpoints, url, form).await?;
-        match answer.status {
-            200..=299 => Ok(true),
-            429 => Err(rate_limited(&answer)),
-            status => Err(Failure::new(
-                FailureKind::Unavailable,
-                "the provider did not revoke the token",
-            )
-            .with_status(status)),
-        }
-    }
-
-    /// What RFC 9207 needs; None for a provider without metadata.
-    pub async fn issuer(
-        &self,
-        settings: &ConnectionSettings,
-        now: Timestamp,
-    ) -> Result<Option<IssuerPolicy>, Failure> {
-        match (&settings.options.issuer, profile_of(settings)?.discovery) {
-            (Some(issuer), true) => {
-                let metadata = self.metadata(issuer, now).await?;
-                Ok(Some(IssuerPolicy {
-                    issuer: issuer.clone(),
-                    iss_parameter_supported: metadata
-                        .authorization_response_iss_parameter_supported,
-                }))
-            }
-            (Some(issuer), false) => Ok(Some(IssuerPolicy {
-                issuer: issuer.clone(),
-                iss_parameter_supported: false,
-            })),
-            (None, _) => Ok(None),
-        }
-    }
-
-    async fn ask_for_tokens(
+    async fn userinfo(
         &self,
         settings: &ConnectionSettings,
         profile: &Profile,
-        form: Vec<(&str, &str)>,
-        now: Timestamp,
-    ) -> Result<TokenAnswer, Failure> {
-        let endpoints = self.endpoints(settings, now).await?;
-        let answer = self
-            .post(settings, &endpoints, &endpoints.token, form)
-            .await?;
-        if answer.status == 429 {
-            return Err(rate_limited(&answer));
-        }
-        token_answer::read(answer.status, &answer.body, profile, &settings.options)
-    }
-
-    async fn post(
-        &self,
-        settings: &ConnectionSettings,
-        endpoints: &Endpoints,
         url: &str,
-        mut form: Vec<(&str, &str)>,
-    ) -> Result<Answer, Failure> {
-        let url = parse(url)?;
-        let mut request = reqwest::Request::new(Method::POST, url);
-        match (endpoints.authentication, &settings.client_secret) {
-            (ClientAuthentication::ClientSecretBasic, Some(secret)) => {
-                let header = basic(&settings.client_id, secret)?;
-                request.headers_mut().insert(AUTHORIZATION, header);
-            }
-            (ClientAuthentication::ClientSecretPost, Some(secret)) => {
-                form.push(("client_id", &settings.client_id));
-                form.push(("client_secret", secret.reveal()));
-            }
-            (ClientAuthentication::None, _) | (_, None) => {
-                form.push(("client_id", &settings.client_id))
-            }
+        access_token: &SecretString,
+        variables: &BTreeMap<String, String>,
+        now: Timestamp,
+    ) -> Result<Value, Failure> {
+        let how = &profile.identity;
+        let mut values = values_of(settings, variables);
+        values.insert("access_token", access_token.reveal());
+        let in_url = url.contains("{access_token}");
+        let url = template::fill_url(url, &values)
+            .ok_or_else(|| misconfigured("a variable of an endpoint is not known"))?;
+        let mut request =
+            wire::request(how.method, locate(settings, &url)?, BodyFormat::Query, &[]);
+        if let Some(json) = &how.json {
+            request.headers_mut().insert(
+                http::header::CONTENT_TYPE,
+                HeaderValue::from_static("application/json"),
+            );
+            *request.body_mut() = Some(json.to_string().into());
         }
-        let body = form_urlencoded::Serializer::new(String::new())
-            .extend_pairs(form)
-            .finish();
-        request.headers_mut().insert(
-            http::header::CONTENT_TYPE,
-            HeaderValue::from_static("application/x-www-form-urlencoded"),
-        );
-        *request.body_mut() = Some(body.into());
-        self.send(request).await
-    }
-
-    async fn userinfo(&self, url: &str, access_token: &SecretString) -> Result<Value, Failure> {
-        let mut request = reqwest::Request::new(Method::GET, parse(url)?);
-        let mut header = HeaderValue::from_str(&format!("Bearer {}", access_token.reveal()))
-            .map_err(|_| {
-                Failure::new(
-                    FailureKind::InvalidResponse,
-                    "the token does not fit into a header",
-                )
-            })?;
-        header.set_sensitive(true);
-        request.headers_mut().insert(AUTHORIZATION, header);
-        let answer = self.get(request).await?;
-        serde_json::from_slice::<Value>(&answer.body)
-            .ok()
-            .filter(Value::is_object)
+        if !in_url {
+            let name = HeaderName::try_from(how.header.as_str())
+                .map_err(|_| misconfigured("the header of the userinfo request has no name"))?;
+            request
+                .headers_mut()
+                .insert(name, wire::token_header(&how.scheme, access_token)?);
+        }
+        wire::add_headers(&mut request, &how.headers, &values)?;
+        let answer = wire::get(&self.guard, request, now).await?;
+        oauth::json::parse(&answer.body)
+            .filter(|answer| answer.is_object() || answer.is_array())
             .ok_or_else(|| {
                 Failure::new(
                     FailureKind::InvalidResponse,
@@ -374,228 +695,178 @@ impl ProviderClient {
             })
     }
 
+    /// RFC 7662, for providers whose answers do not say when a token ends. What it says only improves on what is assumed.
+    async fn ask_for_expiry(
+        &self,
+        settings: &ConnectionSettings,
+        profile: &Profile,
+        endpoints: &Endpoints,
+        tokens: &mut TokenAnswer,
+        now: Timestamp,
+    ) {
+        let Some(url) = endpoints
+            .introspection
+            .as_ref()
+            .filter(|_| profile.answer.introspect_expiry && tokens.lifetime_is_assumed)
+        else {
+            return;
+        };
+        let token = tokens.access_token.reveal();
+        let how = TokenRequest::default();
+        let standard = vec![("token", token), ("token_type_hint", "access_token")];
+        let asked = self
+            .ask(
+                settings,
+                profile,
+                endpoints,
+                url,
+                &how,
+                standard,
+                &Values::new(),
+                now,
+            )
+            .await;
+        let end = asked
+            .ok()
+            .filter(|answer| answer.status == 200)
+            .and_then(|answer| oauth::json::parse(&answer.body))
+            .filter(|answer| answer.get("active") == Some(&Value::Bool(true)))
+            .and_then(|answer| answer.get("exp")?.as_i64());
+        if let Some(end) = end.filter(|end| *end > now.as_second()) {
+            tokens.expires_in = u64::try_from(end - now.as_second()).ok();
+        }
+    }
+
     async fn endpoints(
         &self,
         settings: &ConnectionSettings,
+        profile: &Profile,
+        variables: &BTreeMap<String, String>,
         now: Timestamp,
     ) -> Result<Endpoints, Failure> {
-        let profile = profile_of(settings)?;
-        let options = &settings.options;
-        let metadata = match (&options.issuer, profile.discovery) {
-            (Some(issuer), true) => Some(self.metadata(issuer, now).await?),
+        let metadata = match endpoints::issuer(settings, profile, variables) {
+            Some(issuer) if profile.discovery => Some(self.metadata(settings, &issuer, now).await?),
             _ => None,
         };
-        let metadata = metadata.as_deref();
-        let missing = || {
-            Failure::new(
-                FailureKind::ClientMisconfigured,
-                "the connection has no such endpoint",
-            )
-        };
-        let either =
-            |option: &Option<String>, known: Option<&String>| option.clone().or(known.cloned());
-        Ok(Endpoints {
-            authorization: either(
-                &options.authorization_endpoint,
-                metadata.map(|known| &known.authorization_endpoint),
-            )
-            .ok_or_else(missing)?,
-            token: either(
-                &options.token_endpoint,
-                metadata.map(|known| &known.token_endpoint),
-            )
-            .ok_or_else(missing)?,
-            userinfo: either(
-                &options.userinfo_endpoint,
-                metadata.and_then(|known| known.userinfo_endpoint.as_ref()),
-            ),
-            revocation: either(
-                &options.revocation_endpoint,
-                metadata.and_then(|known| known.revocation_endpoint.as_ref()),
-            ),
-            jwks: either(
-                &options.jwks_uri,
-                metadata.and_then(|known| known.jwks_uri.as_ref()),
-            ),
-            issuer: options.issuer.clone(),
-            authentication: options
-                .token_endpoint_auth_method
-                .or_else(|| metadata.and_then(supported_authentication))
-                .unwrap_or(profile.client_authentication),
-        })
+        Endpoints::resolve(settings, profile, metadata.as_deref(), variables)
     }
 
-    async fn metadata(&self, issuer: &str, now: Timestamp) -> Result<Arc<Metadata>, Failure> {
-        if let Some(known) = self.metadata.get(issuer, now, METADATA_LIFE) {
+    async fn metadata(
+        &self,
+        settings: &ConnectionSettings,
+        issuer: &str,
+        now: Timestamp,
+    ) -> Result<Arc<Metadata>, Failure> {
+        let url = locate(settings, discovery::metadata_url(issuer)?.as_str())?;
+        if let Some(known) = self.metadata.get(url.as_str(), now, METADATA_LIFE) {
             return Ok(known);
         }
-        let url = discovery::metadata_url(issuer)?;
-        let answer = self.get(reqwest::Request::new(Method::GET, url)).await?;
+        let request = wire::request(HttpMethod::Get, url.clone(), BodyFormat::Query, &[]);
+        let answer = wire::get(&self.guard, request, now).await?;
         let metadata = Metadata::read(&answer.body, issuer)?;
-        Ok(self.metadata.put(issuer, now, metadata))
+        Ok(self.metadata.put(url.as_str(), now, metadata))
     }
 
     /// The keys at an address; fetched again, but not more often than every 30 seconds, when `kid` is not among them.
     async fn keys(
         &self,
-        address: &str,
+        url: url::Url,
         kid: Option<&str>,
         now: Timestamp,
     ) -> Result<Arc<Keys>, Failure> {
-        if let Some(known) = self.keys.get(address, now, KEYS_LIFE)
-            && (known.knows(kid) || self.keys.get(address, now, KEYS_PAUSE).is_some())
+        let address = url.to_string();
+        if let Some(known) = self.keys.get(&address, now, KEYS_LIFE)
+            && (known.knows(kid) || self.keys.get(&address, now, KEYS_PAUSE).is_some())
         {
             return Ok(known);
         }
-        let answer = self
-            .get(reqwest::Request::new(Method::GET, parse(address)?))
-            .await?;
+        let request = wire::request(HttpMethod::Get, url, BodyFormat::Query, &[]);
+        let answer = wire::get(&self.guard, request, now).await?;
         let keys = Keys::read(&answer.body)?;
-        Ok(self.keys.put(address, now, keys))
-    }
-
-    /// A reading request: whatever goes wrong, nothing has changed at the provider.
-    async fn get(&self, request: reqwest::Request) -> Result<Answer, Failure> {
-        let answer = self
-            .send(request)
-            .await
-            .map_err(|failure| match failure.kind {
-                FailureKind::OutcomeUnknown => Failure {
-                    kind: FailureKind::Unavailable,
-                    ..failure
-                },
-                _ => failure,
-            })?;
-        match answer.status {
-            200 => Ok(answer),
-            429 => Err(rate_limited(&answer)),
-            500.. => Err(
-                Failure::new(FailureKind::Unavailable, "the provider failed")
-                    .with_status(answer.status),
-            ),
-            status => Err(Failure::new(
-                FailureKind::InvalidResponse,
-                "the provider refused to answer",
-            )
-            .with_status(status)),
-        }
-    }
-
-    async fn send(&self, mut request: reqwest::Request) -> Result<Answer, Failure> {
-        request
-            .headers_mut()
-            .insert(ACCEPT, HeaderValue::from_static("application/json"));
-        let client = self.guard.client_for(request.url())?;
-        let mut response = client
-            .execute(request)
-            .await
-            .map_err(|error| classify(&error))?;
-        let status = response.status().as_u16();
-        let retry_after = response
-            .headers()
-            .get(RETRY_AFTER)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|value| value.trim().parse::<u64>().ok())
-            .map(Duration::from_secs);
-        let unreadable =
-            |detail| Failure::new(FailureKind::OutcomeUnknown, detail).with_status(status);
-        // We ask for no compression; what comes compressed anyway may be a bomb (threats UP-02).
-        if response.headers().contains_key(CONTENT_ENCODING) {
-            return Err(unreadable("the provider compressed its answer"));
-        }
-        let mut body = Vec::new();
-        while let Some(chunk) = response
-            .chunk()
-            .await
-            .map_err(|_| unreadable("the provider's answer broke off or took too long"))?
-        {
-            if body.len() + chunk.len() > MAX_BODY {
-                return Err(unreadable("the provider's answer is larger than 64 KiB"));
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(Answer {
-            status,
-            retry_after,
-            body,
-        })
+        Ok(self.keys.put(&address, now, keys))
     }
 }
 
-fn profile_of(settings: &ConnectionSettings) -> Result<&'static Profile, Failure> {
-    settings.profile().map_err(|_| {
-        Failure::new(
-            FailureKind::ClientMisconfigured,
-            "the connection's strategy is unknown",
+/// What templates may hold of a connection.
+fn values_of<'a>(
+    settings: &'a ConnectionSettings,
+    variables: &'a BTreeMap<String, String>,
+) -> Values<'a> {
+    let mut values: Values<'a> = variables
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
+    values.insert("client_id", &settings.client_id);
+    if let Some(secret) = &settings.client_secret {
+        values.insert("client_secret", secret.reveal());
+    }
+    values
+}
+
+/// What the answer to a revocation means.
+fn revoked(
+    answer: &Answer,
+    profile: &Profile,
+    authentication: RevocationAuthentication,
+) -> Result<bool, Failure> {
+    let document = oauth::json::parse(&answer.body).unwrap_or_default();
+    let code = profile
+        .answer
+        .error
+        .iter()
+        .find_map(|pointer| document.pointer(pointer)?.as_str());
+    let failed = profile
+        .answer
+        .success
+        .as_ref()
+        .is_some_and(|pointer| document.pointer(pointer) == Some(&Value::Bool(false)));
+    let gone = code.is_some_and(|code| {
+        matches!(code, "invalid_grant" | "invalid_token")
+            || profile.errors.get(code)
+                == Some(&crate::profile::ErrorClass::ReauthorizationRequired)
+    });
+    match answer.status {
+        _ if gone => Ok(true),
+        200..=299 if !failed => Ok(true),
+        404 | 410 => Ok(true),
+        // The token that should end is the one that was shown, and it opens nothing.
+        401 if authentication == RevocationAuthentication::Bearer => Ok(true),
+        429 => Err(wire::rate_limited(answer)),
+        status => Err(Failure::new(
+            FailureKind::Unavailable,
+            "the provider did not revoke the token",
         )
-    })
-}
-
-fn parse(url: &str) -> Result<Url, Failure> {
-    Url::parse(url)
-        .map_err(|_| Failure::new(FailureKind::ClientMisconfigured, "an endpoint is not a URL"))
-}
-
-/// RFC 6749 §2.3.1: both halves form-encoded before they are joined.
-fn basic(client_id: &str, secret: &SecretString) -> Result<HeaderValue, Failure> {
-    let encode = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
-    let joined = format!("{}:{}", encode(client_id), encode(secret.reveal()));
-    let mut header =
-        HeaderValue::from_str(&format!("Basic {}", STANDARD.encode(joined))).map_err(|_| {
-            Failure::new(
-                FailureKind::ClientMisconfigured,
-                "the client secret does not fit into a header",
-            )
-        })?;
-    header.set_sensitive(true);
-    Ok(header)
-}
-
-/// The first of our ways that the provider takes; Basic where it does not say (OpenID Connect Discovery 1.0 §3).
-fn supported_authentication(metadata: &Metadata) -> Option<ClientAuthentication> {
-    let supported = metadata.token_endpoint_auth_methods_supported.as_ref()?;
-    [
-        (
-            "client_secret_basic",
-            ClientAuthentication::ClientSecretBasic,
-        ),
-        ("client_secret_post", ClientAuthentication::ClientSecretPost),
-    ]
-    .into_iter()
-    .find(|(name, _)| supported.iter().any(|known| known == name))
-    .map(|(_, method)| method)
-}
-
-fn rate_limited(answer: &Answer) -> Failure {
-    Failure::new(
-        FailureKind::RateLimited {
-            retry_after: answer.retry_after.unwrap_or(DEFAULT_WAIT).min(LONGEST_WAIT),
-        },
-        "the provider limits requests",
-    )
-    .with_status(answer.status)
-}
-
-/// A request that got no answer: refused by us, never sent, or sent and lost. The error itself is not kept, because it
-/// names addresses.
-fn classify(error: &reqwest::Error) -> Failure {
-    let mut source: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(error);
-    while let Some(cause) = source {
-        if cause.is::<Blocked>() {
-            return Failure::new(
-                FailureKind::Refused,
-                "the provider's name leads to an address that is not allowed",
-            );
-        }
-        source = cause.source();
+        .with_status(status)
+        .with_provider_error(code)),
     }
-    if error.is_connect() || error.is_builder() {
-        Failure::new(FailureKind::Unavailable, "no connection to the provider")
+}
+
+/// Shopify signs its answer to the browser: without this a forged `shop` would do.
+/// <https://shopify.dev/docs/apps/build/authentication-authorization/access-tokens/authorization-code-grant>
+fn check_shopify_callback(settings: &ConnectionSettings, query: &Query) -> Result<(), Failure> {
+    let wrong = || {
+        Failure::new(
+            FailureKind::InvalidResponse,
+            "the provider's answer is not signed by it",
+        )
+    };
+    let secret = settings.client_secret.as_ref().ok_or_else(wrong)?;
+    let given = query.get("hmac").ok_or_else(wrong)?;
+    let mut rest: Vec<(&str, &str)> = query
+        .iter()
+        .filter(|(name, _)| !matches!(*name, "hmac" | "signature"))
+        .collect();
+    rest.sort_unstable();
+    let message = rest
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect::<Vec<_>>()
+        .join("&");
+    let expected = seal::hmac_sha256_hex(secret, message.as_bytes());
+    if seal::constant_time_eq(expected.as_bytes(), given.as_bytes()) {
+        Ok(())
     } else {
-        Failure::new(
-            FailureKind::OutcomeUnknown,
-            "the request was sent and not answered",
-        )
+        Err(wrong())
     }
 }
 

@@ -20,6 +20,8 @@ pub enum FailureKind {
     ReauthorizationRequired,
     /// Our own guard refused the address, or the provider's certificate is not trusted.
     Refused,
+    /// The grant does not cover the scopes asked for; it is otherwise good.
+    ScopeMissing,
     /// The provider could not be reached, or said that it did nothing.
     Unavailable,
 }
@@ -34,7 +36,7 @@ pub struct Failure {
     pub detail: &'static str,
     /// The HTTP status, where there was an answer.
     pub status: Option<u16>,
-    /// The provider's `error`, where it is a plain code of lower-case letters and underscores.
+    /// The provider's `error`, where it is a plain code in one case.
     pub provider_error: Option<String>,
 }
 
@@ -59,12 +61,23 @@ impl Failure {
     }
 }
 
-/// Provider errors are shown in the audit log, so only what cannot carry anything else passes (threats UP-13).
+/// Provider errors are shown in the audit log, so only what cannot carry anything else passes (threats UP-13): words of
+/// one case, without the digits that a token would have.
 fn is_code(text: &str) -> bool {
+    let one_case = |lower: bool| {
+        text.bytes().all(|byte| {
+            byte.is_ascii_digit()
+                || matches!(byte, b'_' | b'-' | b'.')
+                || (if lower {
+                    byte.is_ascii_lowercase()
+                } else {
+                    byte.is_ascii_uppercase()
+                })
+        })
+    };
     (1..=64).contains(&text.len())
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+        && (one_case(true) || one_case(false))
+        && text.bytes().filter(u8::is_ascii_digit).count() <= 8
 }
 
 #[cfg(test)]
@@ -75,6 +88,10 @@ mod tests {
     fn up_13_only_plain_codes_are_kept() {
         for (text, expected) in [
             ("invalid_grant", true),
+            ("BAD_REFRESH_TOKEN", true),
+            ("7000222", true),
+            ("Bad_Refresh", false),
+            ("a1b2c3d4e5f6a7b8c9", false),
             ("<script>", false),
             ("invalid grant", false),
             ("a\r\nb", false),

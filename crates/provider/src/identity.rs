@@ -1,12 +1,17 @@
 //! Who an account is at its provider: from the ID token (OpenID Connect Core §3.1.3.7), from userinfo, or both.
 
+use std::collections::BTreeMap;
+
 use jiff::{SignedDuration, Timestamp};
 use seal::{Algorithm, UnverifiedJws};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::discovery::Keys;
 use crate::failure::{Failure, FailureKind};
+use crate::profile::IdentityCall;
 use crate::settings::ConnectionOptions;
+use crate::template::{self, Values};
 
 /// An account at its provider. `subject` is the only part that identifies it; an e-mail address never does (threats
 ///
@@ -20,6 +25,168 @@ pub struct Identity {
     pub email: Option<String>,
     /// What the person is called.
     pub name: Option<String>,
+    /// The organisation, workspace, team or tenant that it belongs to.
+    pub organization: Option<String>,
+}
+
+/// Where a fact about an account comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// A verified ID token.
+    IdToken,
+    /// The token answer.
+    Token,
+    /// The userinfo answer.
+    Userinfo,
+    /// A variable that was learned.
+    Variable,
+}
+
+/// One place of a fact: a JSON pointer into a source, or a variable's name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) source: Source,
+    pub(crate) pointer: String,
+}
+
+/// A fact: `userinfo:/id`, `id_token:/tid+id_token:/oid` (both, joined with a colon), `variable:realm_id`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Reference(Vec<Place>);
+
+impl Reference {
+    /// Reads a reference. None where it is none.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let places = text
+            .split('+')
+            .map(|part| {
+                let (source, pointer) = part.split_once(':')?;
+                let source = match source {
+                    "id_token" => Source::IdToken,
+                    "token" => Source::Token,
+                    "userinfo" => Source::Userinfo,
+                    "variable" => Source::Variable,
+                    _ => return None,
+                };
+                let is_pointer = pointer.starts_with('/');
+                (is_pointer != (source == Source::Variable) && !pointer.is_empty()).then(|| Place {
+                    source,
+                    pointer: pointer.to_owned(),
+                })
+            })
+            .collect::<Option<Vec<Place>>>()?;
+        Some(Self(places))
+    }
+
+    pub(crate) fn parts(&self) -> &[Place] {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Reference {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        Self::parse(&text).ok_or_else(|| {
+            format!("'{text}' is not SOURCE:/POINTER (id_token, token, userinfo) or variable:NAME")
+        })
+    }
+}
+
+impl From<Reference> for String {
+    fn from(reference: Reference) -> Self {
+        let parts: Vec<String> = reference
+            .0
+            .iter()
+            .map(|place| {
+                let source = match place.source {
+                    Source::IdToken => "id_token",
+                    Source::Token => "token",
+                    Source::Userinfo => "userinfo",
+                    Source::Variable => "variable",
+                };
+                format!("{source}:{}", place.pointer)
+            })
+            .collect();
+        parts.join("+")
+    }
+}
+
+/// Everything that was learned about an account.
+#[derive(Debug, Default)]
+pub(crate) struct Facts<'a> {
+    /// The claims of a verified ID token.
+    pub(crate) id_token: Option<Value>,
+    /// The userinfo answer.
+    pub(crate) userinfo: Option<Value>,
+    /// What the token answer says, by pointer.
+    pub(crate) token: Option<&'a BTreeMap<String, String>>,
+    /// The variables.
+    pub(crate) variables: Option<&'a BTreeMap<String, String>>,
+}
+
+impl Facts<'_> {
+    fn at(&self, place: &Place) -> Option<String> {
+        match place.source {
+            Source::IdToken => readable(self.id_token.as_ref()?.pointer(&place.pointer)?),
+            Source::Userinfo => readable(self.userinfo.as_ref()?.pointer(&place.pointer)?),
+            Source::Token => self.token?.get(&place.pointer).cloned(),
+            Source::Variable => self.variables?.get(&place.pointer).cloned(),
+        }
+    }
+
+    fn first(&self, references: &[Reference]) -> Option<String> {
+        references.iter().find_map(|reference| {
+            let parts = reference
+                .parts()
+                .iter()
+                .map(|place| self.at(place))
+                .collect::<Option<Vec<String>>>()?;
+            Some(parts.join(":"))
+        })
+    }
+
+    /// Who the account is, by a profile's references.
+    pub(crate) fn identity(&self, call: &IdentityCall, options: &ConnectionOptions) -> Identity {
+        let subject = match &options.user_id_pointer {
+            Some(pointer) => self
+                .userinfo
+                .as_ref()
+                .or(self.id_token.as_ref())
+                .and_then(|members| members.pointer(pointer))
+                .and_then(readable),
+            None => self.first(&call.subject),
+        };
+        Identity {
+            subject: subject.unwrap_or_default(),
+            login: self.first(&call.login),
+            email: self.first(&call.email),
+            name: self.first(&call.name),
+            organization: self.first(&call.organization),
+        }
+    }
+}
+
+impl IdentityCall {
+    /// Every reference.
+    pub(crate) fn references(&self) -> impl Iterator<Item = &Reference> {
+        [
+            &self.subject,
+            &self.login,
+            &self.email,
+            &self.name,
+            &self.organization,
+        ]
+        .into_iter()
+        .flatten()
+    }
+
+    /// Whether the userinfo answer is asked for anything.
+    pub(crate) fn needs_userinfo(&self) -> bool {
+        self.references()
+            .flat_map(Reference::parts)
+            .any(|place| place.source == Source::Userinfo)
+    }
 }
 
 /// How far the provider's clock may differ from ours.
@@ -40,6 +207,7 @@ const ALGORITHMS: &[Algorithm] = &[
 
 /// What an ID token has to agree with.
 pub(crate) struct Expected<'a> {
+    /// The issuer. A placeholder stands for the claim of its name (Entra's `{tid}`).
     pub(crate) issuer: &'a str,
     pub(crate) client_id: &'a str,
     pub(crate) nonce: Option<&'a str>,
@@ -61,7 +229,19 @@ pub(crate) fn verify_id_token(
         .verify(&keys, ALGORITHMS)
         .map_err(|_| invalid("the ID token is not signed by the provider's keys"))?;
     let malformed = |_| invalid("a claim of the ID token has the wrong type");
-    if claims.str("iss").map_err(malformed)? != Some(expected.issuer) {
+    let issuer = match template::placeholders(expected.issuer) {
+        Some(names) if !names.is_empty() => {
+            let mut values = Values::new();
+            for name in names {
+                if let Some(value) = claims.str(name).map_err(malformed)? {
+                    values.insert(name, value);
+                }
+            }
+            template::fill(expected.issuer, &values)
+        }
+        _ => Some(expected.issuer.to_owned()),
+    };
+    if issuer.is_none() || claims.str("iss").map_err(malformed)? != issuer.as_deref() {
         return Err(invalid("the ID token names another issuer"));
     }
     let audience = claims.audience().map_err(malformed)?;
@@ -117,40 +297,8 @@ fn at_hash_matches(algorithm: Algorithm, access_token: &str, at_hash: &str) -> b
     !uses_sha256 || expected.as_deref() == Some(at_hash)
 }
 
-/// What claims or a userinfo answer say.
-pub(crate) fn from_members(members: &Value, options: &ConnectionOptions) -> Identity {
-    let text = |names: &[&str]| names.iter().find_map(|name| readable(members.get(name)?));
-    let subject = match &options.user_id_pointer {
-        Some(pointer) => members.pointer(pointer).and_then(readable),
-        None => text(&["sub", "id", "user_id"]),
-    };
-    Identity {
-        subject: subject.unwrap_or_default(),
-        login: text(&["preferred_username", "login", "username"]),
-        email: text(&["email"]),
-        name: text(&["name", "display_name"]),
-    }
-}
-
-impl Identity {
-    /// Fills in what the other one knows beyond this.
-    #[must_use]
-    pub(crate) fn or(self, other: Self) -> Self {
-        Self {
-            subject: if self.subject.is_empty() {
-                other.subject
-            } else {
-                self.subject
-            },
-            login: self.login.or(other.login),
-            email: self.email.or(other.email),
-            name: self.name.or(other.name),
-        }
-    }
-}
-
 /// A text or number that a person could read; bounded.
-fn readable(value: &Value) -> Option<String> {
+pub(crate) fn readable(value: &Value) -> Option<String> {
     let text = match value {
         Value::String(text) => text.clone(),
         Value::Number(number) => number.to_string(),
@@ -232,9 +380,46 @@ mod tests {
     }
 
     #[test]
+    fn up_15_an_issuer_for_many_tenants_is_the_one_of_the_tokens_own_tenant() {
+        let key = SigningKey::generate(Algorithm::Es256).unwrap();
+        let keys = Keys(vec![key.verifying_key(Some("k")).unwrap()]);
+        let check = |iss: &str, tid: Value| {
+            let mut claims = claims();
+            claims["iss"] = json!(iss);
+            claims["tid"] = tid;
+            let text = key.sign(Some("k"), "JWT", &claims).unwrap();
+            let expected = Expected {
+                issuer: "https://login.example/{tid}/v2.0",
+                client_id: "app",
+                nonce: Some("n"),
+                access_token: "at",
+            };
+            verify_id_token(
+                &text,
+                &keys,
+                &expected,
+                Timestamp::from_second(NOW).unwrap(),
+            )
+            .is_ok()
+        };
+        assert!(check("https://login.example/t1/v2.0", json!("t1")));
+        assert!(!check("https://login.example/t1/v2.0", json!("t2")));
+        assert!(!check("https://login.example/{tid}/v2.0", Value::Null));
+        assert!(!check("https://evil.example/t1/v2.0", json!("t1")));
+    }
+
+    fn identity(userinfo: Value, options: &ConnectionOptions) -> Identity {
+        Facts {
+            userinfo: Some(userinfo),
+            ..Facts::default()
+        }
+        .identity(&IdentityCall::default(), options)
+    }
+
+    #[test]
     fn members_become_an_identity() {
         let options = ConnectionOptions::default();
-        let github = from_members(&json!({"id": 42, "login": "bob", "name": null}), &options);
+        let github = identity(json!({"id": 42, "login": "bob", "name": null}), &options);
         assert_eq!(github.subject, "42");
         assert_eq!(github.login.as_deref(), Some("bob"));
         let pointer = ConnectionOptions {
@@ -242,13 +427,54 @@ mod tests {
             ..ConnectionOptions::default()
         };
         assert_eq!(
-            from_members(&json!({"data": {"id": "x"}, "sub": "y"}), &pointer).subject,
+            identity(json!({"data": {"id": "x"}, "sub": "y"}), &pointer).subject,
             "x"
         );
-        let hostile = from_members(
-            &json!({"sub": "a\u{0}b", "email": ["x"], "name": "n".repeat(300)}),
+        let hostile = identity(
+            json!({"sub": "a\u{0}b", "email": ["x"], "name": "n".repeat(300)}),
             &options,
         );
         assert_eq!(hostile, Identity::default());
+    }
+
+    #[test]
+    fn references_join_what_belongs_together_and_nothing_half() {
+        let call = IdentityCall {
+            subject: vec![
+                Reference::parse("id_token:/tid+id_token:/oid").unwrap(),
+                Reference::parse("token:/team/id").unwrap(),
+                Reference::parse("variable:realm").unwrap(),
+            ],
+            ..IdentityCall::default()
+        };
+        let facts = BTreeMap::from([("/team/id".to_owned(), "T1".to_owned())]);
+        let variables = BTreeMap::from([("realm".to_owned(), "9".to_owned())]);
+        let options = ConnectionOptions::default();
+        let subject = |id_token: Value, token| {
+            Facts {
+                id_token: Some(id_token),
+                token,
+                variables: Some(&variables),
+                ..Facts::default()
+            }
+            .identity(&call, &options)
+            .subject
+        };
+        assert_eq!(
+            subject(json!({"tid": "a", "oid": "b"}), Some(&facts)),
+            "a:b"
+        );
+        assert_eq!(subject(json!({"tid": "a"}), Some(&facts)), "T1");
+        assert_eq!(subject(json!({}), None), "9");
+        for text in [
+            "userinfo",
+            "userinfo:id",
+            "elsewhere:/id",
+            "variable:/x",
+            "userinfo:/a+",
+            "",
+        ] {
+            assert_eq!(Reference::parse(text), None, "{text}");
+        }
     }
 }

@@ -1,12 +1,15 @@
 //! What one connection adds to its strategy: client id, secret, options.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use seal::SecretString;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use crate::profile::{ClientAuthentication, Profile, profile, strategies};
+use crate::catalogue::Catalogue;
+use crate::client_assertion;
+use crate::profile::{ClientAuthentication, Profile, RefreshClass, VariableSource};
 
 /// A connection as the outbound client needs it.
 #[derive(Debug)]
@@ -15,7 +18,7 @@ pub struct ConnectionSettings {
     pub strategy: String,
     /// Our client id at the provider.
     pub client_id: String,
-    /// Our client secret at the provider, where it gave one.
+    /// Our client secret at the provider, where it gave one; for `private_key_jwt` the private key in PEM (PKCS#8).
     pub client_secret: Option<SecretString>,
     /// The options.
     pub options: ConnectionOptions,
@@ -26,6 +29,9 @@ pub struct ConnectionSettings {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ConnectionOptions {
+    /// Values for the strategy's variables, such as `tenant` or `domain`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub variables: BTreeMap<String, String>,
     /// The provider's issuer; its metadata is at `/.well-known/openid-configuration` below it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub issuer: Option<String>,
@@ -47,6 +53,12 @@ pub struct ConnectionOptions {
     /// How our client authenticates.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_endpoint_auth_method: Option<ClientAuthentication>,
+    /// `kid` of our public key at the provider, for `private_key_jwt`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signing_key_id: Option<String>,
+    /// The SHA-256 thumbprint of our certificate (`x5t#S256`), for `private_key_jwt` at Entra ID.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate_thumbprint: Option<String>,
     /// Whether PKCE is used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pkce: Option<bool>,
@@ -59,12 +71,22 @@ pub struct ConnectionOptions {
     /// Seconds that an access token lives when the provider does not say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub assumed_lifetime: Option<u64>,
+    /// What refreshing does, where this application was set up otherwise than the strategy assumes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refresh_class: Option<RefreshClass>,
+    /// Seconds within which a used refresh token works once more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replay_window: Option<u64>,
     /// The member of the userinfo answer that is the account's id, as a JSON pointer; `sub`, `id` or `user_id` when
     /// absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user_id_pointer: Option<String>,
     /// Lets an account be connected that the provider gives no id for; at most one a user.
     pub allow_missing_user_id: bool,
+    /// The base address of a simulator: a request for `https://HOST/PATH` goes to `SIMULATOR/HOST/PATH` instead. For
+    /// development and tests; the address has to be among the allowed origins.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub simulator: Option<String>,
 }
 
 /// Why settings are not usable. Each names the field.
@@ -77,14 +99,26 @@ pub enum SettingsError {
     #[error("options.{0} is not an absolute http or https URL without user name and fragment")]
     Url(&'static str),
     /// A strategy that does not exist.
-    #[error("strategy '{0}' is unknown; there are: {1}")]
-    Strategy(String, String),
+    #[error("strategy '{0}' is unknown; tokenvault providers lists those there are")]
+    Strategy(String),
     /// A field that a text may not have.
     #[error("{0} is empty or too long")]
     Length(&'static str),
     /// A parameter that is ours to set.
     #[error("options.authorization_params must not set '{0}'")]
     ReservedParameter(String),
+    /// A variable that the strategy does not have, or not from here.
+    #[error("options.variables.{0} is none of this strategy's variables")]
+    UnknownVariable(String),
+    /// A variable without a value.
+    #[error("options.variables.{0} is missing: {1}")]
+    MissingVariable(String, String),
+    /// A value that the variable does not take.
+    #[error("options.variables.{0} is not a value that it may have: {1}")]
+    Variable(String, String),
+    /// A key that cannot sign.
+    #[error("client_secret is not a private key in PEM (PKCS#8) for private_key_jwt")]
+    PrivateKey,
 }
 
 /// Parameters of an authorization request that nobody but the client itself sets.
@@ -104,8 +138,8 @@ pub(crate) const RESERVED: [&str; 11] = [
 
 impl ConnectionSettings {
     /// Checks everything that can be checked without asking the provider.
-    pub fn check(&self) -> Result<(), SettingsError> {
-        let profile = self.profile()?;
+    pub fn check(&self, catalogue: &Catalogue) -> Result<(), SettingsError> {
+        let profile = self.profile(catalogue)?;
         if self.client_id.is_empty() || self.client_id.len() > 1024 {
             return Err(SettingsError::Length("client_id"));
         }
@@ -117,18 +151,27 @@ impl ConnectionSettings {
                 return Err(SettingsError::Url(name));
             }
         }
-        if profile.discovery && options.issuer.is_none() {
+        let endpoints = &profile.endpoints;
+        if profile.discovery && options.issuer.is_none() && endpoints.issuer.is_none() {
             return Err(SettingsError::Missing("issuer"));
         }
         if !profile.discovery {
-            for (name, url) in [
-                ("authorization_endpoint", &options.authorization_endpoint),
-                ("token_endpoint", &options.token_endpoint),
+            for (name, url, known) in [
+                (
+                    "authorization_endpoint",
+                    &options.authorization_endpoint,
+                    &endpoints.authorization,
+                ),
+                ("token_endpoint", &options.token_endpoint, &endpoints.token),
             ] {
-                if url.is_none() {
+                if url.is_none() && known.is_none() {
                     return Err(SettingsError::Missing(name));
                 }
             }
+        }
+        self.check_variables(profile)?;
+        if self.authentication(profile) == ClientAuthentication::PrivateKeyJwt {
+            client_assertion::signing_key(self, profile).map_err(|_| SettingsError::PrivateKey)?;
         }
         match options
             .authorization_params
@@ -140,27 +183,96 @@ impl ConnectionSettings {
         }
     }
 
-    pub(crate) fn profile(&self) -> Result<&'static Profile, SettingsError> {
-        profile(&self.strategy).ok_or_else(|| {
-            let known: Vec<&str> = strategies().collect();
-            let shown = self
-                .strategy
-                .chars()
-                .filter(char::is_ascii_graphic)
-                .take(64)
-                .collect();
-            SettingsError::Strategy(shown, known.join(", "))
-        })
+    fn check_variables(&self, profile: &Profile) -> Result<(), SettingsError> {
+        let given = &self.options.variables;
+        for (name, value) in given {
+            match profile.variables.get(name) {
+                None => return Err(SettingsError::UnknownVariable(shown(name))),
+                Some(variable) if !variable.takes(value) => {
+                    return Err(SettingsError::Variable(
+                        name.clone(),
+                        variable.description.clone(),
+                    ));
+                }
+                Some(_) => {}
+            }
+        }
+        for (name, variable) in &profile.variables {
+            let needed = variable.from == VariableSource::Configuration
+                && variable.default.is_none()
+                && !variable.optional;
+            if needed && !given.contains_key(name) {
+                return Err(SettingsError::MissingVariable(
+                    name.clone(),
+                    variable.description.clone(),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The profile of the strategy.
+    pub fn profile<'a>(&self, catalogue: &'a Catalogue) -> Result<&'a Arc<Profile>, SettingsError> {
+        catalogue
+            .get(&self.strategy)
+            .ok_or_else(|| SettingsError::Strategy(shown(&self.strategy)))
+    }
+
+    /// How the client authenticates where the provider's metadata does not say.
+    pub(crate) fn authentication(&self, profile: &Profile) -> ClientAuthentication {
+        self.options
+            .token_endpoint_auth_method
+            .unwrap_or(profile.client_authentication)
+    }
+
+    /// What refreshing does to this connection's refresh tokens.
+    pub fn refresh_class(&self, profile: &Profile) -> RefreshClass {
+        self.options.refresh_class.unwrap_or(profile.refresh.class)
+    }
+
+    /// How long a used refresh token works once more, in seconds.
+    pub fn replay_window(&self, profile: &Profile) -> Option<u64> {
+        self.options.replay_window.or(profile.refresh.replay_window)
+    }
+
+    /// The variables that are known: the strategy's defaults, the options, and what was learned for one account.
+    pub(crate) fn variables(
+        &self,
+        profile: &Profile,
+        learned: &BTreeMap<String, String>,
+    ) -> BTreeMap<String, String> {
+        let mut known = BTreeMap::new();
+        for (name, variable) in &profile.variables {
+            let value = learned
+                .get(name)
+                .or_else(|| self.options.variables.get(name))
+                // What was learned is checked again: it comes from outside, by way of the database.
+                .filter(|value| variable.takes(value))
+                .or(variable.default.as_ref());
+            if let Some(value) = value {
+                known.insert(name.clone(), variable.normal(value));
+            }
+        }
+        known
     }
 }
 
+/// What of a stranger's text can stand in a sentence.
+fn shown(text: &str) -> String {
+    text.chars()
+        .filter(char::is_ascii_graphic)
+        .take(64)
+        .collect()
+}
+
 impl ConnectionOptions {
-    fn urls(&self) -> [(&'static str, &Option<String>); 6] {
+    fn urls(&self) -> [(&'static str, &Option<String>); 7] {
         [
             ("authorization_endpoint", &self.authorization_endpoint),
             ("issuer", &self.issuer),
             ("jwks_uri", &self.jwks_uri),
             ("revocation_endpoint", &self.revocation_endpoint),
+            ("simulator", &self.simulator),
             ("token_endpoint", &self.token_endpoint),
             ("userinfo_endpoint", &self.userinfo_endpoint),
         ]
@@ -195,7 +307,7 @@ mod tests {
             },
         };
         change(&mut settings);
-        settings.check()
+        settings.check(&Catalogue::built_in().unwrap())
     }
 
     #[test]

@@ -1,12 +1,17 @@
 //! A provider's token answer, read strictly: it comes from outside and ends up in headers of other people's requests.
+//!
+//! Where things are is the profile's to say ([`crate::profile::Answer`]); what they may look like is said here.
 
-use std::fmt;
+use std::collections::BTreeMap;
+use std::time::Duration;
 
+use jiff::Timestamp;
 use seal::SecretString;
-use serde::de::{Deserialize, Deserializer, Error as _, SeqAccess, Visitor};
+use serde_json::Value;
 
 use crate::failure::{Failure, FailureKind};
-use crate::profile::Profile;
+use crate::identity::{Reference, Source, readable};
+use crate::profile::{Answer, ErrorClass, FurtherToken, Profile, VariableSource};
 use crate::settings::ConnectionOptions;
 
 /// What a token endpoint gave (RFC 6749 §5.1).
@@ -18,172 +23,357 @@ pub struct TokenAnswer {
     pub refresh_token: Option<SecretString>,
     /// The ID token of an OpenID Connect provider.
     pub id_token: Option<SecretString>,
-    /// Always `Bearer`.
-    pub token_type: &'static str,
     /// Seconds that the access token lives; None where neither provider nor connection says.
     pub expires_in: Option<u64>,
+    /// Whether that is not the provider's word.
+    pub(crate) lifetime_is_assumed: bool,
     /// Seconds that the refresh token lives, where the provider says.
     pub refresh_token_expires_in: Option<u64>,
     /// What was granted; None where the answer does not say, which means what was asked for.
     pub scopes: Option<Vec<String>>,
+    /// Further tokens of the same grant.
+    pub further: Vec<FurtherAnswer>,
+    /// What the profile's variables learned from this answer.
+    pub variables: BTreeMap<String, String>,
+    /// What the answer says of the account, by JSON pointer. Never a token.
+    pub(crate) facts: BTreeMap<String, String>,
 }
 
-/// What a lifetime of zero or less is taken for, and the longest that is believed, in seconds (threats EX-28).
+/// A further token of the same grant.
+#[derive(Debug)]
+pub struct FurtherAnswer {
+    /// The profile's name for it.
+    pub name: String,
+    /// The access token.
+    pub access_token: SecretString,
+    /// Its own refresh token, where it has one.
+    pub refresh_token: Option<SecretString>,
+    /// Seconds that it lives.
+    pub expires_in: Option<u64>,
+    /// What it is good for, with the profile's prefix.
+    pub scopes: Vec<String>,
+}
+
+/// What a lifetime of zero or less is taken for, and the longest that is believed of an access token, in seconds
+/// (threats EX-28).
 const NO_LIFE_MEANS: u64 = 60;
 const LONGEST_LIFE: u64 = 365 * 24 * 3600;
+/// The longest that is believed of a refresh token.
+const LONGEST_REFRESH_LIFE: u64 = 10 * LONGEST_LIFE;
 const MAX_SCOPES: usize = 500;
+/// From here on a number is milliseconds since 1970: as seconds it would lie beyond the year 5000.
+const MILLISECONDS_FROM: f64 = 1e11;
+/// The wait after a 429 that does not say how long, and the longest that is believed.
+pub(crate) const DEFAULT_WAIT: Duration = Duration::from_secs(30);
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
-#[derive(serde::Deserialize)]
-struct Wire {
-    access_token: Option<SecretString>,
-    refresh_token: Option<SecretString>,
-    id_token: Option<SecretString>,
-    token_type: Option<String>,
-    expires_in: Option<Seconds>,
-    #[serde(alias = "refresh_expires_in")]
-    refresh_token_expires_in: Option<Seconds>,
-    scope: Option<Words>,
-    error: Option<ErrorCode>,
-}
-
-/// An `error` of any type; only text is looked at.
-struct ErrorCode(Option<String>);
-
-/// A number of seconds as providers write it: a number, perhaps with a fraction, or a number in quotes.
-struct Seconds(f64);
-
-/// A list in one text or as an array.
-struct Words(Vec<String>);
-
-/// Reads the body of an answer with the given status.
+/// Reads the body of an answer with the given status. `further` is the further token that was refreshed, where it was
+/// not the grant's first.
 pub(crate) fn read(
     status: u16,
+    retry_after: Option<Duration>,
     body: &[u8],
     profile: &Profile,
     options: &ConnectionOptions,
+    further: Option<&FurtherToken>,
+    now: Timestamp,
 ) -> Result<TokenAnswer, Failure> {
     let invalid = |detail| Failure::new(FailureKind::InvalidResponse, detail).with_status(status);
-    let wire: Wire = match serde_json::from_slice(body) {
-        Ok(wire) => wire,
-        Err(_) if status >= 400 => return Err(refusal(status, None, profile)),
-        Err(_) => {
-            return Err(invalid(
-                "the token answer is not the JSON object it should be",
-            ));
-        }
+    let document = oauth::json::parse(body).filter(Value::is_object);
+    let Some(mut document) = document else {
+        return Err(if status >= 400 {
+            refusal(status, retry_after, &[], profile)
+        } else {
+            invalid("the token answer is not the JSON object it should be")
+        });
     };
-    if status >= 400 || wire.error.is_some() {
-        let error = wire.error.and_then(|error| error.0);
-        return Err(refusal(status, error.as_deref(), profile));
+    let places = &profile.answer;
+    let codes = codes(&document, places);
+    let unsuccessful = places
+        .success
+        .as_ref()
+        .is_some_and(|pointer| document.pointer(pointer) != Some(&Value::Bool(true)));
+    if status >= 400 || unsuccessful || has_error(&document, places) {
+        return Err(refusal(status, retry_after, &codes, profile));
     }
     if status != 200 && status != 201 {
         return Err(invalid("the token answer has an unexpected status"));
     }
-    let access_token = wire
-        .access_token
-        .filter(|token| !token.is_empty())
-        .ok_or_else(|| invalid("the token answer has no access token"))?;
-    let refresh_token = wire.refresh_token.filter(|token| !token.is_empty());
-    for token in [
-        Some(&access_token),
-        refresh_token.as_ref(),
-        wire.id_token.as_ref(),
-    ]
-    .into_iter()
-    .flatten()
-    {
-        // What breaks a header must not be handed on (threats EX-29).
-        if !token
-            .reveal()
-            .bytes()
-            .all(|byte| (0x20..0x7f).contains(&byte))
-        {
-            return Err(invalid("a token holds characters that no token has"));
-        }
+    let variables = learned(&document, profile);
+    let facts = facts(&document, profile);
+    let mut root = match document.pointer_mut(&places.root) {
+        Some(root) => root.take(),
+        None => Value::Null,
+    };
+    let mut others = Vec::new();
+    for token in &places.further {
+        let Some(mut part) = root.pointer_mut(&token.at).map(Value::take) else {
+            continue;
+        };
+        let usual = Answer::default();
+        let Some(access_token) = take_token(&mut part, &usual.access_token, status)? else {
+            continue;
+        };
+        others.push(FurtherAnswer {
+            name: token.name.clone(),
+            access_token,
+            refresh_token: take_token(&mut part, &usual.refresh_token, status)?,
+            expires_in: lifetime(
+                &part,
+                &usual.expires_in,
+                &usual.expires_at,
+                LONGEST_LIFE,
+                now,
+            )
+            .map_err(|()| invalid("a lifetime is not a number"))?
+            .or(places.assumed_lifetime),
+            scopes: prefixed(
+                scopes(&part, &usual.scope)
+                    .map_err(invalid)?
+                    .unwrap_or_default(),
+                &token.scope_prefix,
+            ),
+        });
     }
-    if wire
-        .token_type
-        .as_deref()
-        .is_some_and(|named| !named.eq_ignore_ascii_case("bearer"))
+    let access_token = take_token(&mut root, &places.access_token, status)?;
+    let refresh_token = take_token(&mut root, &places.refresh_token, status)?;
+    let id_token = take_token(&mut root, &places.id_token, status)?;
+    let prefix = further.map_or("", |token| &token.scope_prefix);
+    let granted = scopes(&root, &places.scope)
+        .map_err(invalid)?
+        .map(|granted| prefixed(granted, prefix));
+    let said = lifetime(
+        &root,
+        &places.expires_in,
+        &places.expires_at,
+        LONGEST_LIFE,
+        now,
+    )
+    .map_err(|()| invalid("a lifetime is not a number"))?;
+    let expires_in = said
+        .or(options.assumed_lifetime)
+        .or(places.assumed_lifetime);
+    let refresh_token_expires_in = lifetime(
+        &root,
+        &places.refresh_token_expires_in,
+        &places.refresh_token_expires_at,
+        LONGEST_REFRESH_LIFE,
+        now,
+    )
+    .map_err(|()| invalid("a lifetime is not a number"))?
+    // Zero is how some say that it has no end.
+    .filter(|seconds| *seconds > NO_LIFE_MEANS);
+    if !places.any_token_type
+        && access_token.is_some()
+        && root
+            .get("token_type")
+            .and_then(Value::as_str)
+            .is_some_and(|named| !named.eq_ignore_ascii_case("bearer"))
     {
         return Err(invalid("the token is not a bearer token"));
     }
-    let scopes = match wire.scope {
-        None => None,
-        Some(Words(words))
-            if words.len() > MAX_SCOPES || !words.iter().all(|word| is_scope(word)) =>
-        {
-            return Err(invalid("the scopes of the token answer are malformed"));
+    // A grant may have nothing but a further token, as a Slack app that acts for its user alone.
+    let (access_token, refresh_token, expires_in, scopes) = match access_token {
+        Some(access_token) => (access_token, refresh_token, expires_in, granted),
+        None if !others.is_empty() => {
+            let first = others.remove(0);
+            (
+                first.access_token,
+                first.refresh_token,
+                first.expires_in,
+                Some(first.scopes),
+            )
         }
-        Some(Words(words)) if words.is_empty() => None,
-        Some(Words(words)) => Some(words),
+        None => return Err(invalid("the token answer has no access token")),
     };
     Ok(TokenAnswer {
         access_token,
         refresh_token,
-        id_token: wire.id_token.filter(|token| !token.is_empty()),
-        token_type: "Bearer",
-        expires_in: wire
-            .expires_in
-            .map(lifetime)
-            .or(options.assumed_lifetime)
-            .or(profile.assumed_lifetime),
-        refresh_token_expires_in: wire
-            .refresh_token_expires_in
-            .filter(|seconds| seconds.0 > 0.0)
-            .map(lifetime),
+        id_token,
+        expires_in,
+        lifetime_is_assumed: said.is_none(),
+        refresh_token_expires_in,
         scopes,
+        further: others,
+        variables,
+        facts,
     })
 }
 
-/// What an error answer means. Only what providers say of a grant itself is definite; the rest is our configuration,
-/// their trouble, or nothing that can be understood.
-fn refusal(status: u16, error: Option<&str>, profile: &Profile) -> Failure {
-    let is_definite = |code: &str| {
-        code == "invalid_grant" || profile.definite_errors.iter().any(|known| known == code)
-    };
-    let (kind, detail) = match (status, error) {
-        // A server error may say anything and mean nothing (threats UP-11).
-        (503, _) => (FailureKind::Unavailable, "the provider is unavailable"),
-        (500.., _) => (FailureKind::OutcomeUnknown, "the provider failed"),
-        (_, Some(code)) if is_definite(code) => (
-            FailureKind::ReauthorizationRequired,
-            "the provider does not accept the grant any more",
-        ),
-        (
-            _,
-            Some(
-                "invalid_client"
-                | "invalid_request"
-                | "invalid_scope"
-                | "unauthorized_client"
-                | "unsupported_grant_type",
-            ),
-        ) => (
-            FailureKind::ClientMisconfigured,
-            "the provider refused this vault as its client",
-        ),
-        (_, Some("server_error" | "temporarily_unavailable")) => {
-            (FailureKind::Unavailable, "the provider is unavailable")
-        }
-        (401 | 403 | 404 | 405, None) => (
-            FailureKind::ClientMisconfigured,
-            "the provider's token endpoint refused the request",
-        ),
-        _ => (
-            FailureKind::InvalidResponse,
-            "the provider gave an error that is not understood",
-        ),
-    };
-    Failure::new(kind, detail)
-        .with_status(status)
-        .with_provider_error(error)
+/// The codes of an error answer, finest first.
+fn codes(document: &Value, places: &Answer) -> Vec<String> {
+    places
+        .error_detail
+        .iter()
+        .chain(&places.error)
+        .filter_map(|pointer| match document.pointer(pointer)? {
+            Value::String(text) => Some(text.clone()),
+            Value::Number(number) => Some(number.to_string()),
+            _ => None,
+        })
+        .filter(|code| !places.no_error.contains(code))
+        .collect()
 }
 
-fn lifetime(seconds: Seconds) -> u64 {
-    let whole = seconds.0.floor();
-    if whole >= LONGEST_LIFE as f64 {
-        LONGEST_LIFE
+/// Whether anything is said where errors are said, of whatever type.
+fn has_error(document: &Value, places: &Answer) -> bool {
+    places
+        .error
+        .iter()
+        .any(|pointer| match document.pointer(pointer) {
+            None | Some(Value::Null) => false,
+            Some(Value::String(text)) => !text.is_empty() && !places.no_error.contains(text),
+            Some(Value::Number(number)) => !places.no_error.contains(&number.to_string()),
+            Some(Value::Bool(said)) => *said,
+            Some(Value::Array(list)) => !list.is_empty(),
+            Some(Value::Object(members)) => !members.is_empty(),
+        })
+}
+
+fn learned(document: &Value, profile: &Profile) -> BTreeMap<String, String> {
+    profile
+        .variables
+        .iter()
+        .filter(|(_, variable)| variable.from == VariableSource::TokenAnswer)
+        .filter_map(|(name, variable)| {
+            let own = format!("/{name}");
+            let value = readable(document.pointer(variable.at.as_deref().unwrap_or(&own))?)?;
+            variable
+                .takes(&value)
+                .then(|| (name.clone(), variable.normal(&value)))
+        })
+        .collect()
+}
+
+fn facts(document: &Value, profile: &Profile) -> BTreeMap<String, String> {
+    profile
+        .identity
+        .references()
+        .flat_map(Reference::parts)
+        .filter(|part| part.source == Source::Token)
+        .filter_map(|part| {
+            let value = readable(document.pointer(&part.pointer)?)?;
+            Some((part.pointer.clone(), value))
+        })
+        .collect()
+}
+
+/// Takes a token out of the answer, so that no copy of it stays behind unwiped.
+fn take_token(
+    root: &mut Value,
+    pointers: &[String],
+    status: u16,
+) -> Result<Option<SecretString>, Failure> {
+    let invalid =
+        |detail| Err(Failure::new(FailureKind::InvalidResponse, detail).with_status(status));
+    for pointer in pointers {
+        match root.pointer_mut(pointer).map(Value::take) {
+            None | Some(Value::Null) => {}
+            Some(Value::String(text)) if text.is_empty() => {}
+            Some(Value::String(text)) => {
+                let token = SecretString::new(text);
+                // What breaks a header must not be handed on (threats EX-29).
+                let fits = token
+                    .reveal()
+                    .bytes()
+                    .all(|byte| (0x20..0x7f).contains(&byte));
+                return if fits {
+                    Ok(Some(token))
+                } else {
+                    invalid("a token holds characters that no token has")
+                };
+            }
+            Some(_) => return invalid("a token is not a text"),
+        }
+    }
+    Ok(None)
+}
+
+fn prefixed(scopes: Vec<String>, prefix: &str) -> Vec<String> {
+    scopes
+        .into_iter()
+        .map(|scope| format!("{prefix}{scope}"))
+        .collect()
+}
+
+fn scopes(root: &Value, pointers: &[String]) -> Result<Option<Vec<String>>, &'static str> {
+    const MALFORMED: &str = "the scopes of the token answer are malformed";
+    let Some(value) = first(root, pointers) else {
+        return Ok(None);
+    };
+    let words: Vec<String> = match value {
+        Value::String(text) => text
+            .split([' ', ','])
+            .filter(|word| !word.is_empty())
+            .map(str::to_owned)
+            .collect(),
+        Value::Array(items) => items
+            .iter()
+            .map(|item| item.as_str().map(str::to_owned).ok_or(MALFORMED))
+            .collect::<Result<_, _>>()?,
+        _ => return Err(MALFORMED),
+    };
+    if words.len() > MAX_SCOPES || !words.iter().all(|word| is_scope(word)) {
+        return Err(MALFORMED);
+    }
+    Ok(Some(words).filter(|words| !words.is_empty()))
+}
+
+fn first<'a>(root: &'a Value, pointers: &[String]) -> Option<&'a Value> {
+    pointers
+        .iter()
+        .filter_map(|pointer| root.pointer(pointer))
+        .find(|value| !value.is_null())
+}
+
+/// Seconds of life, from a number of seconds or from the time of its end.
+fn lifetime(
+    root: &Value,
+    within: &[String],
+    at: &[String],
+    longest: u64,
+    now: Timestamp,
+) -> Result<Option<u64>, ()> {
+    if let Some(value) = first(root, within) {
+        return Ok(Some(clamp(number(value)?, longest)));
+    }
+    let Some(value) = first(root, at) else {
+        return Ok(None);
+    };
+    let end = match value {
+        Value::String(text) if text.contains('T') => {
+            let time: Timestamp = text.parse().map_err(|_| ())?;
+            time.as_second() as f64
+        }
+        other => {
+            let number = number(other)?;
+            if number >= MILLISECONDS_FROM {
+                number / 1000.0
+            } else {
+                number
+            }
+        }
+    };
+    Ok(Some(clamp(end - now.as_second() as f64, longest)))
+}
+
+fn number(value: &Value) -> Result<f64, ()> {
+    match value {
+        Value::Number(number) => number.as_f64().ok_or(()),
+        Value::String(text) => text
+            .trim()
+            .parse::<f64>()
+            .ok()
+            .filter(|number| number.is_finite())
+            .ok_or(()),
+        _ => Err(()),
+    }
+}
+
+fn clamp(seconds: f64, longest: u64) -> u64 {
+    let whole = seconds.floor();
+    if whole >= longest as f64 {
+        longest
     } else if whole <= 0.0 {
         NO_LIFE_MEANS
     } else {
@@ -192,100 +382,132 @@ fn lifetime(seconds: Seconds) -> u64 {
 }
 
 fn is_scope(word: &str) -> bool {
-    word.len() <= 1024 && word.bytes().all(|byte| (0x21..0x7f).contains(&byte))
+    !word.is_empty() && word.len() <= 1024 && word.bytes().all(|byte| (0x21..0x7f).contains(&byte))
 }
 
-impl<'de> Deserialize<'de> for ErrorCode {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = serde_json::Value::deserialize(deserializer)?;
-        Ok(Self(value.as_str().map(str::to_owned)))
-    }
-}
-
-impl<'de> Deserialize<'de> for Seconds {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Number;
-        impl Visitor<'_> for Number {
-            type Value = Seconds;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a number of seconds")
+/// What an error answer means. Only what providers say of a grant itself is definite; the rest is our configuration,
+/// their trouble, or nothing that can be understood.
+fn refusal(
+    status: u16,
+    retry_after: Option<Duration>,
+    codes: &[String],
+    profile: &Profile,
+) -> Failure {
+    let wait = retry_after.unwrap_or(DEFAULT_WAIT).min(LONGEST_WAIT);
+    // A server error may say anything and mean nothing (threats UP-11), unless the provider is known for it.
+    let believed = status < 500 || profile.answer.errors_are_server_errors;
+    let known = codes
+        .iter()
+        .filter(|_| believed)
+        .find_map(|code| Some((code, *profile.errors.get(code)?)));
+    let error = known.map(|(code, _)| code).or(codes.last());
+    let (kind, detail) = match (known, status, codes.last().map(String::as_str)) {
+        (Some((_, class)), _, _) => match class {
+            ErrorClass::ClientMisconfigured => (
+                FailureKind::ClientMisconfigured,
+                "the provider refused this vault as its client",
+            ),
+            ErrorClass::OutcomeUnknown => (FailureKind::OutcomeUnknown, "the provider failed"),
+            ErrorClass::ProviderUnavailable => {
+                (FailureKind::Unavailable, "the provider is unavailable")
             }
-
-            fn visit_i64<E>(self, value: i64) -> Result<Seconds, E> {
-                Ok(Seconds(value as f64))
-            }
-
-            fn visit_u64<E>(self, value: u64) -> Result<Seconds, E> {
-                Ok(Seconds(value as f64))
-            }
-
-            fn visit_f64<E>(self, value: f64) -> Result<Seconds, E> {
-                Ok(Seconds(value))
-            }
-
-            fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<Seconds, E> {
-                match value.trim().parse::<f64>() {
-                    Ok(number) if number.is_finite() => Ok(Seconds(number)),
-                    _ => Err(E::custom("not a number")),
-                }
-            }
+            ErrorClass::RateLimited => (
+                FailureKind::RateLimited { retry_after: wait },
+                "the provider limits requests",
+            ),
+            ErrorClass::ReauthorizationRequired => (
+                FailureKind::ReauthorizationRequired,
+                "the provider does not accept the grant any more",
+            ),
+            ErrorClass::ScopeMissing => (
+                FailureKind::ScopeMissing,
+                "the grant does not cover the scopes asked for",
+            ),
+        },
+        (None, 429, _) => (
+            FailureKind::RateLimited { retry_after: wait },
+            "the provider limits requests",
+        ),
+        (None, 503, _) => match retry_after {
+            Some(_) => (
+                FailureKind::RateLimited { retry_after: wait },
+                "the provider asks to wait",
+            ),
+            None => (FailureKind::Unavailable, "the provider is unavailable"),
+        },
+        (None, 500.., _) if !believed => (FailureKind::OutcomeUnknown, "the provider failed"),
+        (None, _, Some("invalid_grant")) => (
+            FailureKind::ReauthorizationRequired,
+            "the provider does not accept the grant any more",
+        ),
+        (None, _, Some("invalid_scope")) => (
+            FailureKind::ScopeMissing,
+            "the grant does not cover the scopes asked for",
+        ),
+        (
+            None,
+            _,
+            Some(
+                "invalid_client"
+                | "invalid_request"
+                | "unauthorized_client"
+                | "unsupported_grant_type",
+            ),
+        ) => (
+            FailureKind::ClientMisconfigured,
+            "the provider refused this vault as its client",
+        ),
+        (None, _, Some("server_error" | "temporarily_unavailable")) => {
+            (FailureKind::Unavailable, "the provider is unavailable")
         }
-        deserializer.deserialize_any(Number)
-    }
-}
-
-impl<'de> Deserialize<'de> for Words {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct List;
-        impl<'de> Visitor<'de> for List {
-            type Value = Words;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("scopes in one text or an array of texts")
-            }
-
-            fn visit_unit<E>(self) -> Result<Words, E> {
-                Ok(Words(Vec::new()))
-            }
-
-            fn visit_str<E>(self, value: &str) -> Result<Words, E> {
-                Ok(Words(
-                    value
-                        .split([' ', ','])
-                        .filter(|word| !word.is_empty())
-                        .map(str::to_owned)
-                        .collect(),
-                ))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Words, A::Error> {
-                let mut words = Vec::new();
-                while let Some(word) = items.next_element::<String>()? {
-                    if words.len() > MAX_SCOPES {
-                        return Err(A::Error::custom("too many scopes"));
-                    }
-                    words.push(word);
-                }
-                Ok(Words(words))
-            }
-        }
-        deserializer.deserialize_any(List)
-    }
+        (None, 401 | 403 | 404 | 405, None) => (
+            FailureKind::ClientMisconfigured,
+            "the provider's token endpoint refused the request",
+        ),
+        (None, 500.., _) => (FailureKind::OutcomeUnknown, "the provider failed"),
+        _ => (
+            FailureKind::InvalidResponse,
+            "the provider gave an error that is not understood",
+        ),
+    };
+    Failure::new(kind, detail)
+        .with_status(status)
+        .with_provider_error(error.map(String::as_str))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::profile::profile;
+    use crate::catalogue::Catalogue;
 
-    fn answer(status: u16, body: &str) -> Result<TokenAnswer, Failure> {
+    const NOW: i64 = 1_800_000_000;
+
+    fn read_as(profile: &Profile, status: u16, body: &str) -> Result<TokenAnswer, Failure> {
         read(
             status,
+            None,
             body.as_bytes(),
-            profile("oauth2").unwrap(),
+            profile,
             &ConnectionOptions::default(),
+            None,
+            Timestamp::from_second(NOW).unwrap(),
         )
+    }
+
+    fn answer(status: u16, body: &str) -> Result<TokenAnswer, Failure> {
+        read_as(
+            Catalogue::built_in().unwrap().get("oauth2").unwrap(),
+            status,
+            body,
+        )
+    }
+
+    /// A profile with this written into its file.
+    fn with(fields: &str) -> Profile {
+        Profile::read(&format!(
+            "strategy = \"p\"\ndisplay_name = \"P\"\nclient_authentication = \"client_secret_post\"\n{fields}"
+        ))
+        .unwrap()
     }
 
     fn kind(status: u16, body: &str) -> FailureKind {
@@ -388,5 +610,110 @@ mod tests {
         ] {
             assert_eq!(kind(status, body), expected, "{status} {body}");
         }
+    }
+
+    #[test]
+    fn an_answer_is_read_where_the_profile_says() {
+        let profile = with(
+            r#"[answer]
+            root = "/data"
+            access_token = ["/token"]
+            scope = ["/granted"]
+            expires_in = []
+            expires_at = ["/ends"]
+            refresh_token_expires_at = ["/refresh_ends"]
+            [variables.instance_url]
+            description = "x"
+            from = "token_answer"
+            at = "/data/instance"
+            kind = "url"
+            suffixes = [".p.example"]"#,
+        );
+        let body = format!(
+            r#"{{"data":{{"token":"t","granted":["a"],"ends":{},"refresh_ends":"2027-01-25T08:00:00Z",
+                "instance":"https://x.p.example/"}}}}"#,
+            (NOW + 100) * 1000
+        );
+        let answer = read_as(&profile, 200, &body).unwrap();
+        assert_eq!(answer.access_token.reveal(), "t");
+        assert_eq!(answer.scopes.unwrap(), ["a"]);
+        assert_eq!(answer.expires_in, Some(100));
+        assert_eq!(answer.refresh_token_expires_in, Some(864_000));
+        assert_eq!(answer.variables["instance_url"], "https://x.p.example");
+        let elsewhere = body.replace("x.p.example", "x.evil.example");
+        assert!(
+            read_as(&profile, 200, &elsewhere)
+                .unwrap()
+                .variables
+                .is_empty()
+        );
+    }
+
+    #[test]
+    fn one_grant_may_have_several_tokens_or_only_a_further_one() {
+        let profile = with(
+            r#"[answer]
+            success = "/ok"
+            any_token_type = true
+            [[answer.further]]
+            name = "user"
+            at = "/authed_user"
+            scope_prefix = "user:""#,
+        );
+        let user = r#""authed_user":{"id":"U1","access_token":"u","refresh_token":"ur","scope":"a,b","expires_in":5}"#;
+        let both =
+            format!(r#"{{"ok":true,"access_token":"b","token_type":"bot","scope":"c",{user}}}"#);
+        let answer = read_as(&profile, 200, &both).unwrap();
+        assert_eq!(answer.access_token.reveal(), "b");
+        assert_eq!(answer.further[0].scopes, ["user:a", "user:b"]);
+        assert_eq!(
+            answer.further[0].refresh_token.as_ref().unwrap().reveal(),
+            "ur"
+        );
+        let alone = read_as(&profile, 200, &format!(r#"{{"ok":true,{user}}}"#)).unwrap();
+        assert_eq!(alone.access_token.reveal(), "u");
+        assert_eq!(alone.refresh_token.unwrap().reveal(), "ur");
+        assert_eq!(alone.scopes.unwrap(), ["user:a", "user:b"]);
+        assert!(alone.further.is_empty());
+        let failed = read_as(&profile, 200, &both.replace("true", "false")).unwrap_err();
+        assert_eq!(failed.kind, FailureKind::InvalidResponse);
+    }
+
+    #[test]
+    fn a_provider_has_its_own_words_for_errors() {
+        let profile = with(
+            r#"errors = { bad_refresh_token = "reauthorization_required", 7000222 = "client_misconfigured", slow_down = "rate_limited" }
+            [answer]
+            error_detail = ["/error_codes/0"]
+            no_error = ["0"]"#,
+        );
+        let kind = |status, body: &str| read_as(&profile, status, body).unwrap_err().kind;
+        assert_eq!(
+            kind(200, r#"{"error":"bad_refresh_token"}"#),
+            FailureKind::ReauthorizationRequired
+        );
+        // A finer code says that it is our secret and not the user's grant.
+        assert_eq!(
+            kind(401, r#"{"error":"invalid_grant","error_codes":[7000222]}"#),
+            FailureKind::ClientMisconfigured
+        );
+        assert_eq!(
+            kind(400, r#"{"error":"slow_down"}"#),
+            FailureKind::RateLimited {
+                retry_after: DEFAULT_WAIT
+            }
+        );
+        assert_eq!(
+            kind(500, r#"{"error":"bad_refresh_token"}"#),
+            FailureKind::OutcomeUnknown
+        );
+        assert!(read_as(&profile, 200, r#"{"error":0,"access_token":"a"}"#).is_ok());
+        let loud = with("[answer]\nerrors_are_server_errors = true");
+        assert_eq!(
+            read_as(&loud, 500, r#"{"error":"invalid_grant"}"#)
+                .unwrap_err()
+                .kind,
+            FailureKind::ReauthorizationRequired
+        );
     }
 }

@@ -3,12 +3,18 @@
 //! It does what real providers do, and on request what they should not: rotate refresh tokens in every way there is,
 //! answer slowly, wrongly or not at all ([`Behaviour`], also over HTTP at `/sandbox/behaviour`). It counts what it is
 //! asked ([`Calls`], `/sandbox/calls`), above all single-use tokens that were presented twice.
+//!
+//! Beside itself it plays other providers as their vendors document them ([`Fixture`], `/as/NAME`), so that an
+//! application can run offline against GitHub that expires or Slack with rotation.
 
 mod behaviour;
+mod fixture;
 mod page;
 mod routes;
+mod simulator;
 mod state;
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -17,6 +23,8 @@ use jiff::Timestamp;
 use seal::{Algorithm, Entropy, SigningKey};
 
 pub use behaviour::{Behaviour, ExpiresIn, InjectedFailure, Rotation};
+pub use fixture::{CallFacts, Expectation, Fixture, RefreshFacts};
+pub use simulator::{CLIENT_ID, CLIENT_SECRET};
 pub use state::Calls;
 
 use state::State;
@@ -84,6 +92,7 @@ struct Inner {
     signing_key: Option<SigningKey>,
     behaviour: Mutex<Behaviour>,
     state: Mutex<State>,
+    simulated: Mutex<HashMap<String, simulator::Simulated>>,
 }
 
 impl Sandbox {
@@ -107,6 +116,7 @@ impl Sandbox {
                 signing_key: SigningKey::generate(Algorithm::Es256).ok(),
                 behaviour: Mutex::new(config.behaviour),
                 state: Mutex::new(state),
+                simulated: Mutex::default(),
             }),
         }
     }
@@ -181,6 +191,17 @@ impl Sandbox {
             tracing::warn!(error = %error, "the sandbox could not keep its state");
         }
         out
+    }
+
+    /// Reads or changes what the simulated provider of a name remembers.
+    fn simulated<T>(&self, name: &str, change: impl FnOnce(&mut simulator::Simulated) -> T) -> T {
+        let mut all = lock(&self.inner.simulated);
+        change(all.entry(name.to_owned()).or_default())
+    }
+
+    /// Where the simulated provider of a fixture listens: a connection's option `simulator`.
+    pub fn simulator_url(&self, fixture: &str) -> String {
+        format!("{}/as/{fixture}", self.inner.base_url)
     }
 
     fn client(&self, client_id: &str) -> Option<SandboxClient> {

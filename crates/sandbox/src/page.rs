@@ -51,6 +51,34 @@ pub(crate) fn consent(request_id: &str, client_id: &str, who: &str, scopes: &[St
     )
 }
 
+/// The consent form of a simulated provider.
+pub(crate) fn simulated_consent(
+    fixture: &str,
+    title: &str,
+    request_id: &str,
+    scopes: &[String],
+) -> Response {
+    let scopes: String = scopes
+        .iter()
+        .map(|scope| format!("<li><code>{}</code></li>", escaped(scope)))
+        .collect();
+    page(
+        StatusCode::OK,
+        "Allow access?",
+        &format!(
+            "<p>This is a simulation of <strong>{title}</strong> on your own machine. The application asks for:</p>\
+             <ul>{scopes}</ul>\
+             <form method=\"post\" action=\"/as/{fixture}/simulator/decide\">\
+             <input type=\"hidden\" name=\"request\" value=\"{request}\">\
+             <button name=\"action\" value=\"accept\">Allow</button>\
+             <button class=\"quiet\" name=\"action\" value=\"deny\">Deny</button></form>",
+            title = escaped(title),
+            fixture = escaped(fixture),
+            request = escaped(request_id),
+        ),
+    )
+}
+
 /// A page for a request that cannot be answered anywhere else.
 pub(crate) fn failure(text: &str) -> Response {
     page(

@@ -9,7 +9,7 @@ use axum::extract::{Form, Json, Query, State};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jiff::SignedDuration;
@@ -18,6 +18,7 @@ use url::form_urlencoded;
 
 use crate::behaviour::{Behaviour, ExpiresIn, InjectedFailure};
 use crate::page;
+use crate::simulator;
 use crate::state::{AccessToken, Calls, Code, Grant, RefreshRefused, RefreshToken, Request};
 use crate::{Sandbox, SandboxClient};
 
@@ -44,6 +45,7 @@ pub(crate) fn router(sandbox: Sandbox) -> Router {
             get(read_behaviour).post(write_behaviour),
         )
         .route("/sandbox/calls", get(calls))
+        .route("/as/{fixture}/{*place}", any(simulator::serve))
         .with_state(sandbox)
 }
 

@@ -1,6 +1,8 @@
 //! Plain digests, for things that are not secret or have enough entropy of their own.
 
-use aws_lc_rs::digest;
+use aws_lc_rs::{digest, hmac};
+
+use crate::SecretString;
 
 /// The SHA-256 digest of `data`.
 pub fn sha256(data: &[u8]) -> [u8; 32] {
@@ -12,6 +14,12 @@ pub fn sha256(data: &[u8]) -> [u8; 32] {
 /// The SHA-256 digest of `data` in lower-case hexadecimal, 64 characters: how a token is named in the audit trail.
 pub fn sha256_hex_thumbprint(data: &[u8]) -> String {
     hex(&sha256(data))
+}
+
+/// HMAC-SHA-256 of `data` in lower-case hexadecimal, 64 characters, as providers sign what they send through a browser.
+pub fn hmac_sha256_hex(key: &SecretString, data: &[u8]) -> String {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, key.reveal().as_bytes());
+    hex(hmac::sign(&key, data).as_ref())
 }
 
 /// Lower-case hexadecimal.
@@ -29,6 +37,18 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hmac_sha256_is_the_published_value() {
+        // RFC 4231, test case 2.
+        assert_eq!(
+            hmac_sha256_hex(
+                &SecretString::new("Jefe".to_owned()),
+                b"what do ya want for nothing?"
+            ),
+            "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
+        );
+    }
 
     #[test]
     fn sha256_of_abc_is_the_published_value() {

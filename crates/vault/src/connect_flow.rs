@@ -3,6 +3,8 @@
 //! The row holds the provider's code, sealed, between callback and `complete`; nothing else of a flow that does not
 //! complete is kept.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use seal::{Purpose, RecordContext, SecretBytes, SecretString};
 use serde::{Deserialize, Serialize};
@@ -90,6 +92,9 @@ pub(crate) struct FlowSecrets {
     pub(crate) code_verifier: Option<SecretString>,
     pub(crate) nonce: Option<SecretString>,
     pub(crate) provider_code: Option<SecretString>,
+    /// What the provider's answer to the browser told beside the code.
+    #[serde(default)]
+    pub(crate) variables: BTreeMap<String, String>,
 }
 
 #[derive(Serialize)]
@@ -97,6 +102,7 @@ struct Plain<'a> {
     code_verifier: Option<&'a str>,
     nonce: Option<&'a str>,
     provider_code: Option<&'a str>,
+    variables: &'a BTreeMap<String, String>,
 }
 
 impl FlowSecrets {
@@ -105,6 +111,7 @@ impl FlowSecrets {
             code_verifier: self.code_verifier.as_ref().map(SecretString::reveal),
             nonce: self.nonce.as_ref().map(SecretString::reveal),
             provider_code: self.provider_code.as_ref().map(SecretString::reveal),
+            variables: &self.variables,
         })?);
         Ok(vault.ring.seal(
             vault.entropy.as_ref(),

@@ -144,7 +144,7 @@ impl Vault {
             client_secret: new.client_secret,
             options: new.options,
         };
-        settings.check().map_err(|error| {
+        settings.check(self.provider.catalogue()).map_err(|error| {
             Refusal::new(Reason::InvalidBody).describe(printable(&error.to_string()))
         })?;
         let generation = 1;

@@ -13,7 +13,6 @@ use oauth::params::Params;
 use serde_json::Value;
 
 use crate::error::{Failure, HttpRefusal};
-use crate::json;
 
 /// The largest body that any endpoint reads.
 pub(crate) const MOST_BYTES: usize = 64 * 1024;
@@ -70,7 +69,7 @@ impl<S: Send + Sync> FromRequest<S> for JsonBody {
         if media_type.as_deref() != Some("application/json") {
             return Err(HttpRefusal::NotJsonType.into());
         }
-        json::parse(&bytes)
+        oauth::json::parse(&bytes)
             .map(Self)
             .ok_or_else(|| HttpRefusal::NotJson.into())
     }

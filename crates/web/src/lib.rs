@@ -16,7 +16,6 @@ mod edge;
 mod error;
 mod form;
 mod health;
-mod json;
 mod limiter;
 mod login;
 mod logout;

@@ -11,8 +11,14 @@ use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{any, get, post};
 
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use super::*;
 use crate::settings::ConnectionOptions;
+use crate::wire::MAX_BODY;
 
 fn now() -> Timestamp {
     Timestamp::from_second(1_800_000_000).unwrap()
@@ -27,11 +33,15 @@ async fn serve(router: Router) -> String {
 }
 
 fn client(origin: &str) -> ProviderClient {
-    ProviderClient::new(OutboundPolicy {
-        allowed_origins: vec![origin.to_owned()],
-        deadline: Duration::from_millis(500),
-        ..OutboundPolicy::default()
-    })
+    ProviderClient::new(
+        OutboundPolicy {
+            allowed_origins: vec![origin.to_owned()],
+            deadline: Duration::from_millis(500),
+            ..OutboundPolicy::default()
+        },
+        Catalogue::built_in().unwrap(),
+        Arc::new(seal::SystemEntropy),
+    )
     .unwrap()
 }
 
@@ -49,6 +59,28 @@ fn settings(origin: &str) -> ConnectionSettings {
     }
 }
 
+async fn refresh_at(
+    client: &ProviderClient,
+    settings: &ConnectionSettings,
+) -> Result<TokenAnswer, Failure> {
+    let token = |text: &str| SecretString::new(text.to_owned());
+    client
+        .refresh(
+            settings,
+            &RefreshGrant {
+                refresh_token: &token("rt"),
+                access_token: &token("at"),
+                scopes: None,
+                granted: &[],
+                redirect_uri: "https://v.example/cb",
+                variables: NOTHING_LEARNED,
+                further: None,
+            },
+            now(),
+        )
+        .await
+}
+
 async fn refresh<F, R>(
     answer: impl Fn() -> F + Clone + Send + Sync + 'static,
 ) -> Result<TokenAnswer, Failure>
@@ -57,14 +89,7 @@ where
     R: IntoResponse,
 {
     let origin = serve(Router::new().route("/token", post(answer))).await;
-    client(&origin)
-        .refresh(
-            &settings(&origin),
-            &SecretString::new("rt".to_owned()),
-            None,
-            now(),
-        )
-        .await
+    refresh_at(&client(&origin), &settings(&origin)).await
 }
 
 #[tokio::test]
@@ -86,9 +111,12 @@ async fn the_form_and_both_ways_to_authenticate() {
         let answer = client(&origin)
             .redeem_code(
                 &settings,
-                &SecretString::new("c".to_owned()),
-                "https://v.example/cb",
-                Some(&SecretString::new("v".to_owned())),
+                &CodeGrant {
+                    code: &SecretString::new("c".to_owned()),
+                    redirect_uri: "https://v.example/cb",
+                    code_verifier: Some(&SecretString::new("v".to_owned())),
+                    variables: NOTHING_LEARNED,
+                },
                 now(),
             )
             .await
@@ -206,13 +234,7 @@ async fn ss_11_a_redirect_is_an_answer_and_not_followed() {
         )
         .with_state(Arc::clone(&hits));
     let origin = serve(router).await;
-    let failure = client(&origin)
-        .refresh(
-            &settings(&origin),
-            &SecretString::new("rt".to_owned()),
-            None,
-            now(),
-        )
+    let failure = refresh_at(&client(&origin), &settings(&origin))
         .await
         .unwrap_err();
     assert_eq!(failure.kind, FailureKind::InvalidResponse);
@@ -224,13 +246,7 @@ async fn nobody_listening_means_that_nothing_was_sent() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let origin = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
-    let failure = client(&origin)
-        .refresh(
-            &settings(&origin),
-            &SecretString::new("rt".to_owned()),
-            None,
-            now(),
-        )
+    let failure = refresh_at(&client(&origin), &settings(&origin))
         .await
         .unwrap_err();
     assert_eq!(failure.kind, FailureKind::Unavailable);
@@ -241,23 +257,9 @@ async fn ss_02_08_an_origin_that_is_not_allowed_gets_no_packet() {
     let origin =
         serve(Router::new().route("/token", post(|| async { r#"{"access_token":"a"}"# }))).await;
     let guarded = client("https://elsewhere.example");
-    let failure = guarded
-        .refresh(
-            &settings(&origin),
-            &SecretString::new("rt".to_owned()),
-            None,
-            now(),
-        )
-        .await
-        .unwrap_err();
+    let failure = refresh_at(&guarded, &settings(&origin)).await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::Refused);
-    let by_name = guarded
-        .refresh(
-            &settings("https://localhost"),
-            &SecretString::new("rt".to_owned()),
-            None,
-            now(),
-        )
+    let by_name = refresh_at(&guarded, &settings("https://localhost"))
         .await
         .unwrap_err();
     assert_eq!(by_name.kind, FailureKind::Refused);
@@ -275,13 +277,16 @@ async fn userinfo_says_who_it_is_where_there_is_no_id_token() {
     let origin = serve(router).await;
     let answer = token_answer::read(
         200,
+        None,
         br#"{"access_token":"at"}"#,
-        crate::profile::profile("oauth2").unwrap(),
+        Catalogue::built_in().unwrap().get("oauth2").unwrap(),
         &ConnectionOptions::default(),
+        None,
+        now(),
     )
     .unwrap();
     let identity = client(&origin)
-        .identify(&settings(&origin), &answer, None, now())
+        .identify(&settings(&origin), &answer, None, NOTHING_LEARNED, now())
         .await
         .unwrap();
     assert_eq!(identity.subject, "42");
@@ -289,7 +294,7 @@ async fn userinfo_says_who_it_is_where_there_is_no_id_token() {
     let mut without = settings(&origin);
     without.options.userinfo_endpoint = None;
     let unknown = client(&origin)
-        .identify(&without, &answer, None, now())
+        .identify(&without, &answer, None, NOTHING_LEARNED, now())
         .await
         .unwrap();
     assert_eq!(unknown, Identity::default());

@@ -141,12 +141,25 @@ impl SigningKey {
 
     /// Signs `claims`, which must be an object, as a compact JWS.
     pub fn sign(&self, kid: Option<&str>, typ: &str, claims: &Value) -> Result<String, KeyError> {
+        self.sign_with(kid, typ, None, claims)
+    }
+
+    /// The same with one more member in the header, such as `x5t#S256`.
+    pub fn sign_with(
+        &self,
+        kid: Option<&str>,
+        typ: &str,
+        member: Option<(&str, &str)>,
+        claims: &Value,
+    ) -> Result<String, KeyError> {
         if !claims.is_object() {
             return Err(KeyError::Malformed);
         }
         let mut header = json!({ "alg": self.algorithm.as_str(), "typ": typ });
-        if let (Some(kid), Some(header)) = (kid, header.as_object_mut()) {
-            header.insert("kid".to_owned(), kid.into());
+        if let Some(header) = header.as_object_mut() {
+            for (name, value) in kid.map(|kid| ("kid", kid)).into_iter().chain(member) {
+                header.insert(name.to_owned(), value.into());
+            }
         }
         let mut token = String::with_capacity(1024);
         URL_SAFE_NO_PAD.encode_string(header.to_string(), &mut token);

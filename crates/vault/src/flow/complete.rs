@@ -15,7 +15,7 @@ use store::{Batch, Statement, WriteError, params};
 use crate::access_token::AccessToken;
 use crate::account::{self, Account, AccountStatus, AccountView, column};
 use crate::body::Body;
-use crate::connect_flow::{self, ConnectFlow, ConnectState};
+use crate::connect_flow::{self, ConnectFlow, ConnectState, FlowSecrets};
 use crate::connection::Connection;
 use crate::flow::connect::provider_refusal;
 use crate::token_set::{TokenSet, after};
@@ -114,15 +114,7 @@ impl Vault {
                 .provider_code
                 .as_ref()
                 .ok_or_else(|| Fault::Internal("a returned flow has no code".to_owned()))?;
-            let granted = self
-                .redeem(
-                    &flow,
-                    &connection,
-                    code,
-                    &secrets.code_verifier,
-                    &secrets.nonce,
-                )
-                .await?;
+            let granted = self.redeem(&flow, &connection, code, &secrets).await?;
             // Told in the audit row: somebody should know that a provider gives more than was asked for (CN-26).
             let excess: Vec<&str> = granted
                 .scopes
@@ -218,17 +210,19 @@ impl Vault {
         flow: &ConnectFlow,
         connection: &Connection,
         code: &SecretString,
-        code_verifier: &Option<SecretString>,
-        nonce: &Option<SecretString>,
+        secrets: &FlowSecrets,
     ) -> Result<Granted, Error> {
         let settings = connection.provider_settings(self)?;
         let answer = self
             .provider
             .redeem_code(
                 &settings,
-                code,
-                &connection.callback_uri(self),
-                code_verifier.as_ref(),
+                &provider::CodeGrant {
+                    code,
+                    redirect_uri: &connection.callback_uri(self),
+                    code_verifier: secrets.code_verifier.as_ref(),
+                    variables: &secrets.variables,
+                },
                 self.now(),
             )
             .await
@@ -238,7 +232,8 @@ impl Vault {
             .identify(
                 &settings,
                 &answer,
-                nonce.as_ref().map(SecretString::reveal),
+                secrets.nonce.as_ref().map(SecretString::reveal),
+                &secrets.variables,
                 self.now(),
             )
             .await

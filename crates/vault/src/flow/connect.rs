@@ -14,6 +14,8 @@
 //! after its ticket was recognised ends at the client's `redirect_uri` with `error`; one that is not recognised ends
 //! on a page.
 
+use std::collections::BTreeMap;
+
 use oauth::params::Params;
 use oauth::redirect_uri::append_params;
 use provider::AuthorizationRequest;
@@ -367,6 +369,7 @@ impl Vault {
             code_verifier: Some(code_verifier),
             nonce: Some(nonce),
             provider_code: None,
+            variables: BTreeMap::new(),
         };
         let sent = Statement::new(
             "update connect_flows
@@ -486,14 +489,17 @@ impl Vault {
             };
             return self.refuse_flow(&flow, &refusal, caller).await;
         }
-        let Some(code) = answer.get("code").filter(|code| code.len() <= 4096) else {
-            return self
-                .refuse_flow(&flow, &Refusal::new(Reason::ProviderAnswerInvalid), caller)
-                .await;
+        let answered = match self.provider.read_callback(&settings, answer) {
+            Ok(answered) => answered,
+            Err(failure) => {
+                let refusal = provider_refusal(&failure);
+                return self.refuse_flow(&flow, &refusal, caller).await;
+            }
         };
 
         let mut secrets = flow.open_secrets(self)?;
-        secrets.provider_code = Some(SecretString::new(code.to_owned()));
+        secrets.provider_code = Some(answered.code);
+        secrets.variables = answered.variables;
         let (connect_code, connect_code_hash) =
             seal::mint_short(self.entropy.as_ref(), &self.ring, "connect-code");
         let returned = Statement::new(
@@ -738,6 +744,8 @@ pub(crate) fn provider_refusal(failure: &provider::Failure) -> Refusal {
             Refusal::new(Reason::ProviderRateLimited).retry_after_duration(*retry_after)
         }
         FailureKind::InvalidResponse => Refusal::new(Reason::ProviderAnswerInvalid),
+        FailureKind::ScopeMissing => Refusal::new(Reason::ProviderRefused)
+            .describe("The provider does not grant the scopes that were asked for."),
         FailureKind::Unavailable | FailureKind::OutcomeUnknown | FailureKind::Refused => {
             Refusal::new(Reason::ProviderUnavailable)
         }

@@ -18,12 +18,12 @@
 //! provider had rotated. The next flight tries once more with the token we hold; if the provider then says
 //! `invalid_grant`, the account is `outcome_unknown`, because it was us who lost it and not the user who took it back.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use provider::{ConnectionSettings, Failure, FailureKind, TokenAnswer};
+use provider::{ConnectionSettings, Failure, FailureKind, RefreshGrant, TokenAnswer};
 use store::{Batch, Statement, WriteError, params};
 use tokio::sync::watch;
 
@@ -322,7 +322,7 @@ impl Vault {
         // Step 5.
         let called_at = self.now();
         let answer = self
-            .call_provider(&account, &settings, &tokens, &lease)
+            .call_provider(&account, &connection, &settings, &tokens, &lease)
             .await;
         match &answer {
             Err(failure)
@@ -358,6 +358,7 @@ impl Vault {
     async fn call_provider(
         &self,
         account: &Account,
+        connection: &Connection,
         settings: &ConnectionSettings,
         tokens: &TokenSet,
         lease: &Lease,
@@ -370,9 +371,17 @@ impl Vault {
                 provider_error: None,
             });
         };
-        let call = self
-            .provider
-            .refresh(settings, refresh_token, None, self.now());
+        let (redirect_uri, variables) = (connection.callback_uri(self), BTreeMap::new());
+        let grant = RefreshGrant {
+            refresh_token,
+            access_token: &tokens.access_token,
+            scopes: None,
+            granted: &account.scopes,
+            redirect_uri: &redirect_uri,
+            variables: &variables,
+            further: None,
+        };
+        let call = self.provider.refresh(settings, &grant, self.now());
         tokio::pin!(call);
         let mut renew = tokio::time::interval(self.settings.refresh_lease / 3);
         renew.tick().await;
@@ -718,6 +727,7 @@ fn failure_name(kind: &FailureKind) -> &'static str {
         FailureKind::RateLimited { .. } => "rate_limited",
         FailureKind::ReauthorizationRequired => "reauthorization_required",
         FailureKind::Refused => "outbound_refused",
+        FailureKind::ScopeMissing => "scope_missing",
         FailureKind::Unavailable => "provider_unavailable",
     }
 }

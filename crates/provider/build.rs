@@ -1,0 +1,5 @@
+//! Compiles every file of `providers/` in.
+
+fn main() -> std::io::Result<()> {
+    embed::toml_files("providers")
+}
