@@ -108,6 +108,37 @@ impl World {
         Ok(reply)
     }
 
+    /// Makes the same exchange many times at once and returns the answers as they came. Unlike [`World::exchange`] it
+    /// looks at nothing but for secrets.
+    pub async fn exchange_at_once(&mut self, body: &Value, number: usize) -> Result<Vec<Reply>> {
+        let url = self.url("oauth/token");
+        let mut asked = tokio::task::JoinSet::new();
+        for _ in 0..number {
+            let request = self
+                .agent
+                .request(Method::POST, &url)
+                .header("content-type", "application/json")
+                .body(body.to_string());
+            asked.spawn(async move {
+                let answer = request.send().await?;
+                anyhow::Ok(Reply {
+                    status: answer.status().as_u16(),
+                    headers: answer.headers().clone(),
+                    text: answer.text().await?,
+                })
+            });
+        }
+        let mut replies = Vec::with_capacity(number);
+        while let Some(reply) = asked.join_next().await {
+            let reply = reply??;
+            if reply.status >= 400 {
+                self.leaks.error(&reply.text);
+            }
+            replies.push(reply);
+        }
+        Ok(replies)
+    }
+
     /// Posts a body as it stands to a path of the vault.
     pub async fn post_as(
         &mut self,

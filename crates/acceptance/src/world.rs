@@ -22,6 +22,7 @@ use web::WebOptions;
 
 use crate::database::{self, Database, Engine};
 use crate::leaks::{self, Leaks};
+use crate::proxy::Proxy;
 
 /// The issuer of every story.
 const ISSUER: &str = "https://vault.test/";
@@ -53,6 +54,10 @@ pub struct Setup {
     pub web: WebOptions,
     /// When the story begins.
     pub start: Timestamp,
+    /// How long the vault waits for one answer of the provider.
+    pub deadline: Duration,
+    /// Whether everything that goes to the sandbox goes through [`World::proxy`].
+    pub proxied: bool,
 }
 
 impl Default for Setup {
@@ -62,6 +67,8 @@ impl Default for Setup {
             behaviour: Behaviour::default(),
             web: WebOptions::default(),
             start: Timestamp::from_second(1_800_000_000).unwrap(),
+            deadline: Duration::from_secs(5),
+            proxied: false,
         }
     }
 }
@@ -106,6 +113,7 @@ pub struct World {
     pub db: Db,
     /// Where the database is.
     pub database: Database,
+    proxy: Option<Proxy>,
     pub(crate) leaks: Leaks,
     origins: BTreeMap<String, String>,
     /// What `tokenvault serve` reads as its master key.
@@ -141,7 +149,15 @@ impl World {
         let vault_listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let sandbox_listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let origin = |listener: &TcpListener| format!("http://{}", listener.local_addr().unwrap());
-        let (vault_origin, sandbox_origin) = (origin(&vault_listener), origin(&sandbox_listener));
+        let vault_origin = origin(&vault_listener);
+        let (proxy, sandbox_origin) = if setup.proxied {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let public = origin(&listener);
+            let upstream = sandbox_listener.local_addr().unwrap().to_string();
+            (Some(Proxy::start(listener, upstream)), public)
+        } else {
+            (None, origin(&sandbox_listener))
+        };
 
         let mut settings = Settings::new(Issuer::parse(ISSUER).unwrap(), "node-1");
         settings.sign_up = true;
@@ -150,7 +166,7 @@ impl World {
         let provider = ProviderClient::new(
             OutboundPolicy {
                 allowed_origins: vec![sandbox_origin.clone()],
-                deadline: Duration::from_secs(5),
+                deadline: setup.deadline,
                 ..OutboundPolicy::default()
             },
             Catalogue::built_in().unwrap(),
@@ -219,6 +235,7 @@ impl World {
             user: seeded.user,
             worker_key: seeded.worker_key,
             database,
+            proxy,
             leaks,
             origins,
             master_key_text,
@@ -243,6 +260,11 @@ impl World {
     /// Where the first node really is.
     pub fn origin(&self) -> String {
         self.origins.values().next().unwrap().clone()
+    }
+
+    /// What stands between the vault and the sandbox, where [`Setup::proxied`] says so.
+    pub fn proxy(&self) -> &Proxy {
+        self.proxy.as_ref().unwrap()
     }
 
     /// How many token sets wait in the rescue journal.
