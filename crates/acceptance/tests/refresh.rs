@@ -10,7 +10,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use acceptance::{Exchanged, Refused, Setup, World, story};
+use acceptance::{Exchanged, Refused, Reply, Setup, World, story};
 use anyhow::Result;
 use reqwest::Method;
 use sandbox::{Behaviour, InjectedFailure, Rotation};
@@ -30,6 +30,28 @@ fn failing(failures: Vec<InjectedFailure>, rotation: Rotation) -> Behaviour {
         rotation,
         ..Behaviour::default()
     }
+}
+
+fn answering(status: u16, body: &str) -> InjectedFailure {
+    InjectedFailure {
+        status,
+        body: body.to_owned(),
+        ..InjectedFailure::default()
+    }
+}
+
+/// All were told the same; returns the seconds in `Retry-After`.
+fn all_told_to_wait(replies: &[Reply]) -> u64 {
+    let waits: HashSet<u64> = replies
+        .iter()
+        .map(|reply| {
+            reply.assert_oauth_error(503, "temporarily_unavailable", "waiting");
+            let wait = reply.headers["retry-after"].to_str().unwrap();
+            wait.parse().unwrap()
+        })
+        .collect();
+    assert_eq!(waits.len(), 1, "{waits:?}");
+    waits.into_iter().next().unwrap()
 }
 
 /// Many exchanges at once, spread over the given nodes.
@@ -229,25 +251,38 @@ story!(
     }
 );
 
+story!(f_12_a_definite_refusal_costs_one_call, |world| {
+    let login = world.connected().await?;
+    let body = world.refresh_exchange(&login.refresh_token);
+    world.sandbox.revoke_all_grants();
+    for hour in 0..24 {
+        world.advance(3600);
+        let callers = if hour == 0 { 100 } else { 10 };
+        for reply in world.exchange_at_once(&body, callers).await? {
+            let error = "federated_connection_refresh_token_flow_failed";
+            reply.assert_oauth_error(401, error, "a grant that was taken back");
+            assert!(!reply.headers.contains_key("retry-after"));
+        }
+    }
+    assert_eq!(world.sandbox.calls().refresh, 1);
+    let ended = "select count(*) from accounts where status = 'reauthorization_required'";
+    assert_eq!(world.count(ended, params![]).await, 1);
+});
+
 story!(f_10_f_11_indefinite_failures_never_say_reconnect, |world| {
     let login = world.connected().await?;
     let body = world.refresh_exchange(&login.refresh_token);
-    let answer = |status: u16, body: &str| InjectedFailure {
-        status,
-        body: body.to_owned(),
-        ..InjectedFailure::default()
-    };
     let failures = [
-        answer(500, "{\"error\":\"invalid_grant\"}"),
-        answer(503, "<html>down</html>"),
-        answer(502, ""),
-        answer(200, "<html>hello</html>"),
-        answer(200, "{\"ok\":false}"),
-        answer(200, "[]"),
-        answer(200, "{\"access_token\":\"a b\\r\\nx: y\"}"),
-        answer(204, ""),
-        answer(429, "{}"),
-        answer(401, "{\"error\":\"invalid_client\"}"),
+        answering(500, "{\"error\":\"invalid_grant\"}"),
+        answering(503, "<html>down</html>"),
+        answering(502, ""),
+        answering(200, "<html>hello</html>"),
+        answering(200, "{\"ok\":false}"),
+        answering(200, "[]"),
+        answering(200, "{\"access_token\":\"a b\\r\\nx: y\"}"),
+        answering(204, ""),
+        answering(429, "{}"),
+        answering(401, "{\"error\":\"invalid_client\"}"),
         InjectedFailure {
             drop_connection: true,
             ..InjectedFailure::default()
@@ -313,23 +348,150 @@ story!(f_09_the_providers_wait_is_kept, |world| {
     assert_eq!(world.sandbox.calls().refresh, 2);
 });
 
+story!(f_09_retry_after_in_seconds_and_what_is_no_time, |world| {
+    let login = world.connected().await?;
+    let body = world.refresh_exchange(&login.refresh_token);
+    for (said, least) in [
+        (Some("1"), 1),
+        (Some("120"), 120),
+        (Some(" 120 "), 120),
+        // Ten years: an hour is the longest that is believed.
+        (Some("315360000"), 3600),
+        // No time at all: half a minute.
+        (Some("-5"), 30),
+        (Some("abc"), 30),
+        (Some("12.5"), 30),
+        (Some(""), 30),
+        (None, 30),
+    ] {
+        the_wait_is_kept(world, &body, said, least).await?;
+    }
+});
+
+/// A 429 that says `said`: nobody asks the provider again for at least so many seconds, and at most a quarter more.
+async fn the_wait_is_kept(
+    world: &mut World,
+    body: &Value,
+    said: Option<&str>,
+    least: u64,
+) -> Result<()> {
+    world.advance(3600);
+    let before = world.sandbox.calls().refresh;
+    let limited = InjectedFailure {
+        status: 429,
+        retry_after: said.map(str::to_owned),
+        ..InjectedFailure::default()
+    };
+    // More than one: whoever asked again too early would be counted, and refused once more.
+    world
+        .sandbox
+        .set_behaviour(failing(vec![limited; 50], Rotation::Strict));
+    let replies = world.exchange_at_once(body, 20).await?;
+    let wait = all_told_to_wait(&replies);
+    assert!(
+        (least..=least + least.div_ceil(4)).contains(&wait),
+        "{said:?}: {wait}"
+    );
+    world.advance(wait - 1);
+    let replies = world.exchange_at_once(body, 20).await?;
+    assert_eq!(all_told_to_wait(&replies), 1, "{said:?}");
+    assert_eq!(world.sandbox.calls().refresh, before + 1, "{said:?}");
+    world.sandbox.set_behaviour(rotating(Rotation::Strict));
+    world.advance(1);
+    ask(world, body).await?.unwrap();
+    assert_eq!(world.sandbox.calls().refresh, before + 2, "{said:?}");
+    Ok(())
+}
+
+story!(
+    f_08_a_slow_provider_is_called_once_however_many_wait,
+    Setup {
+        deadline: Duration::from_secs(2),
+        ..Setup::default()
+    },
+    |world| {
+        let login = world.connected().await?;
+        let body = world.refresh_exchange(&login.refresh_token);
+        world.sandbox.set_behaviour(Behaviour {
+            // Longer than any test.
+            latency_ms: 3_600_000,
+            ..rotating(Rotation::Strict)
+        });
+        world.advance(3600);
+        for _ in 0..2 {
+            let replies = world.exchange_at_once(&body, 100).await?;
+            let wait = all_told_to_wait(&replies);
+            assert!((1..=2).contains(&wait), "{wait}");
+            assert_eq!(world.sandbox.calls().refresh, 1);
+        }
+        // It was slow, not away: nothing was spent, and the next call brings a token.
+        world.sandbox.set_behaviour(rotating(Rotation::Strict));
+        world.advance(2);
+        let replies = world.exchange_at_once(&body, 100).await?;
+        assert!(replies.iter().all(|reply| reply.status == 200));
+        let calls = world.sandbox.calls();
+        assert_eq!((calls.refresh, calls.double_spends), (2, 0));
+    }
+);
+
+story!(
+    f_08_who_waits_too_long_is_told_to_come_back_and_the_call_goes_on,
+    Setup {
+        settings: |settings| settings.refresh_wait = Duration::from_millis(100),
+        ..Setup::default()
+    },
+    |world| {
+        let login = world.connected().await?;
+        let body = world.refresh_exchange(&login.refresh_token);
+        world.sandbox.set_behaviour(Behaviour {
+            latency_ms: 2000,
+            ..rotating(Rotation::Strict)
+        });
+        world.advance(3600);
+        let replies = world.exchange_at_once(&body, 20).await?;
+        assert_eq!(all_told_to_wait(&replies), 1);
+        world.vault.land().await;
+        let replies = world.exchange_at_once(&body, 20).await?;
+        assert!(replies.iter().all(|reply| reply.status == 200));
+        let calls = world.sandbox.calls();
+        assert_eq!((calls.refresh, calls.double_spends), (1, 0));
+    }
+);
+
 story!(f_12_a_poison_account_costs_few_calls, |world| {
     let login = world.connected().await?;
     let body = world.refresh_exchange(&login.refresh_token);
-    world.advance(3600);
-    let down = InjectedFailure {
-        status: 503,
+    let dropped = InjectedFailure {
+        drop_connection: true,
         ..InjectedFailure::default()
     };
-    world
-        .sandbox
-        .set_behaviour(failing(vec![down; 100], Rotation::None));
-    for _ in 0..120 {
-        ask(world, &body).await?.unwrap_err();
-        world.advance(30);
+    for poison in [
+        answering(503, ""),
+        answering(500, ""),
+        answering(200, "<html>hello</html>"),
+        answering(401, "{\"error\":\"invalid_client\"}"),
+        dropped,
+    ] {
+        world.advance(3600);
+        let before = world.sandbox.calls().refresh;
+        world
+            .sandbox
+            .set_behaviour(failing(vec![poison.clone(); 200], Rotation::Strict));
+        for _ in 0..120 {
+            ask(world, &body).await?.unwrap_err();
+            world.advance(30);
+        }
+        let calls = world.sandbox.calls().refresh - before;
+        assert!(
+            (5..=12).contains(&calls),
+            "{calls} calls in an hour: {poison:?}"
+        );
+        // The longest wait is an hour and a quarter. Nothing was spent: it goes on where it stopped.
+        world.sandbox.set_behaviour(rotating(Rotation::Strict));
+        world.advance(4500);
+        ask(world, &body).await?.unwrap();
     }
-    let calls = world.sandbox.calls().refresh;
-    assert!((5..=12).contains(&calls), "{calls} calls in an hour");
+    assert_eq!(world.sandbox.calls().double_spends, 0);
 });
 
 story!(
