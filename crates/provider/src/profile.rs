@@ -369,6 +369,10 @@ pub struct Refresh {
     pub repeat_scope: bool,
     /// Whether there are narrower tokens.
     pub downscope: Downscope,
+    /// With `downscope = "resource"`: the resource of scopes that name none. Scopes without a slash that OpenID Connect
+    /// defines (`openid`, `profile`, `email`, `offline_access`) belong to every resource.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub default_resource: Option<String>,
     /// The request, where it differs from the one that redeems a code.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request: Option<TokenRequest>,
