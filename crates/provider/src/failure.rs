@@ -13,8 +13,8 @@ pub enum FailureKind {
     OutcomeUnknown,
     /// The provider asks to wait.
     RateLimited {
-        /// How long, at most an hour.
-        retry_after: Duration,
+        /// How long, at most an hour; None where it does not say, or says nothing that can be believed.
+        retry_after: Option<Duration>,
     },
     /// The provider says that code or refresh token is not good any more.
     ReauthorizationRequired,

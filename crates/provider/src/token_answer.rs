@@ -33,6 +33,8 @@ pub struct TokenAnswer {
     pub scopes: Option<Vec<String>>,
     /// Further tokens of the same grant.
     pub further: Vec<FurtherAnswer>,
+    /// The further token that stands for the whole, where the grant has nothing else.
+    pub stands_for_whole: Option<String>,
     /// What the profile's variables learned from this answer.
     pub variables: BTreeMap<String, String>,
     /// What the answer says of the account, by JSON pointer. Never a token.
@@ -63,9 +65,6 @@ const LONGEST_REFRESH_LIFE: u64 = 10 * LONGEST_LIFE;
 const MAX_SCOPES: usize = 500;
 /// From here on a number is milliseconds since 1970: as seconds it would lie beyond the year 5000.
 const MILLISECONDS_FROM: f64 = 1e11;
-/// The wait after a 429 that does not say how long, and the longest that is believed.
-pub(crate) const DEFAULT_WAIT: Duration = Duration::from_secs(30);
-pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
 /// Reads the body of an answer with the given status. `further` is the further token that was refreshed, where it was
 /// not the grant's first.
@@ -173,8 +172,8 @@ pub(crate) fn read(
         return Err(invalid("the token is not a bearer token"));
     }
     // A grant may have nothing but a further token, as a Slack app that acts for its user alone.
-    let (access_token, refresh_token, expires_in, scopes) = match access_token {
-        Some(access_token) => (access_token, refresh_token, expires_in, granted),
+    let (access_token, refresh_token, expires_in, scopes, stands_for_whole) = match access_token {
+        Some(access_token) => (access_token, refresh_token, expires_in, granted, None),
         None if !others.is_empty() => {
             let first = others.remove(0);
             (
@@ -182,6 +181,7 @@ pub(crate) fn read(
                 first.refresh_token,
                 first.expires_in,
                 Some(first.scopes),
+                Some(first.name),
             )
         }
         None => return Err(invalid("the token answer has no access token")),
@@ -195,6 +195,7 @@ pub(crate) fn read(
         refresh_token_expires_in,
         scopes,
         further: others,
+        stands_for_whole,
         variables,
         facts,
     })
@@ -393,7 +394,6 @@ fn refusal(
     codes: &[String],
     profile: &Profile,
 ) -> Failure {
-    let wait = retry_after.unwrap_or(DEFAULT_WAIT).min(LONGEST_WAIT);
     // A server error may say anything and mean nothing (threats UP-11), unless the provider is known for it.
     let believed = status < 500 || profile.answer.errors_are_server_errors;
     let known = codes
@@ -412,7 +412,7 @@ fn refusal(
                 (FailureKind::Unavailable, "the provider is unavailable")
             }
             ErrorClass::RateLimited => (
-                FailureKind::RateLimited { retry_after: wait },
+                FailureKind::RateLimited { retry_after },
                 "the provider limits requests",
             ),
             ErrorClass::ReauthorizationRequired => (
@@ -425,12 +425,12 @@ fn refusal(
             ),
         },
         (None, 429, _) => (
-            FailureKind::RateLimited { retry_after: wait },
+            FailureKind::RateLimited { retry_after },
             "the provider limits requests",
         ),
         (None, 503, _) => match retry_after {
             Some(_) => (
-                FailureKind::RateLimited { retry_after: wait },
+                FailureKind::RateLimited { retry_after },
                 "the provider asks to wait",
             ),
             None => (FailureKind::Unavailable, "the provider is unavailable"),
@@ -699,9 +699,7 @@ mod tests {
         );
         assert_eq!(
             kind(400, r#"{"error":"slow_down"}"#),
-            FailureKind::RateLimited {
-                retry_after: DEFAULT_WAIT
-            }
+            FailureKind::RateLimited { retry_after: None }
         );
         assert_eq!(
             kind(500, r#"{"error":"bad_refresh_token"}"#),

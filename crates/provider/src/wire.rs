@@ -19,6 +19,8 @@ use crate::template::{self, Values};
 
 /// The longest answer that is read, in bytes.
 pub(crate) const MAX_BODY: usize = 64 * 1024;
+/// The longest `Retry-After` that is believed.
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
 /// An answer within bounds.
 pub(crate) struct Answer {
@@ -193,13 +195,17 @@ pub(crate) async fn send(
     })
 }
 
-/// RFC 9110 §10.2.3: seconds, or the time at which to come back.
+/// RFC 9110 §10.2.3: seconds, or the time at which to come back. None where that is no wait at all: it would be an
+/// invitation to ask at once, of somebody who has just said not to.
 fn wait(text: &str, now: Timestamp) -> Option<Duration> {
-    if let Ok(seconds) = text.parse::<u64>() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let at = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
-    Some(Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO))
+    let wait = match text.parse::<u64>() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => {
+            let at = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
+            Duration::try_from(at.duration_since(now)).ok()?
+        }
+    };
+    (!wait.is_zero()).then_some(wait.min(LONGEST_WAIT))
 }
 
 /// A reading request: whatever goes wrong, nothing has changed at the provider.
@@ -233,10 +239,9 @@ pub(crate) async fn get(
 }
 
 pub(crate) fn rate_limited(answer: &Answer) -> Failure {
-    use crate::token_answer::{DEFAULT_WAIT, LONGEST_WAIT};
     Failure::new(
         FailureKind::RateLimited {
-            retry_after: answer.retry_after.unwrap_or(DEFAULT_WAIT).min(LONGEST_WAIT),
+            retry_after: answer.retry_after,
         },
         "the provider limits requests",
     )
@@ -275,9 +280,10 @@ mod tests {
         let now = Timestamp::from_second(784_111_777).unwrap();
         for (text, seconds) in [
             ("120", Some(120)),
-            ("0", Some(0)),
+            ("0", None),
             ("Sun, 06 Nov 1994 08:51:17 GMT", Some(100)),
-            ("Sun, 06 Nov 1994 08:49:30 GMT", Some(0)),
+            ("Sun, 06 Nov 1994 08:49:30 GMT", None),
+            ("1000000000000", Some(3600)),
             ("-5", None),
             ("abc", None),
             ("", None),

@@ -333,7 +333,13 @@ async fn play(stage: &Stage, fixture: &Fixture) -> Result<(), String> {
                 Ordering::SeqCst,
             );
             let fresh = stage
-                .refresh(&settings, &shown, &tokens.access_token, &variables, None)
+                .refresh(
+                    &settings,
+                    &shown,
+                    &tokens.access_token,
+                    &variables,
+                    tokens.stands_for_whole.as_deref(),
+                )
                 .await
                 .map_err(said("refresh"))?;
             if fresh.access_token.reveal() == tokens.access_token.reveal() {
