@@ -155,6 +155,7 @@ impl Floor {
             issued_token_type: Some(grant::TOKEN_TYPE_FEDERATED_CONNECTION.to_owned()),
             id_token: None,
             refresh_token: None,
+            variables: std::collections::BTreeMap::new(),
         })
     }
 }

@@ -46,7 +46,7 @@ struct Told {
     calls: u64,
 }
 
-/// After a first failure at 100 seconds before the end and a second one at the end: the wait has doubled once, and
+/// After a first failure at 40 seconds before the end and a second one at the end: the wait has doubled once, and
 /// up to a quarter is added by chance.
 const UNAVAILABLE: Told = Told {
     status: 503,
@@ -120,8 +120,8 @@ story!(a_cut_in_the_answer, proxied(), |world| {
 
 story!(a_429_with_retry_after, proxied(), |world| {
     let told = Told {
-        // 120 s and up to a quarter, of which 100 s are over: nobody asks again.
-        wait: 20..=50,
+        // 120 s and up to a quarter, of which 40 s are over: nobody asks again.
+        wait: 80..=110,
         calls: 0,
         ..UNAVAILABLE
     };
@@ -180,7 +180,7 @@ async fn passes(
 ) -> Result<()> {
     let mut case = Case::begin(world, name, rotation).await?;
     world.proxy().set_fault(fault);
-    world.advance(3600 - 100);
+    world.advance(3600 - 40);
     let ageing = case.ask(world).await?;
     // Who comes after the refresh has landed gets what it brought.
     assert_eq!(ageing.refused.len(), 0, "{case}");
@@ -207,13 +207,13 @@ async fn recovers(
 ) -> Result<()> {
     let mut case = Case::begin(world, name, rotation).await?;
     world.proxy().set_fault(Some(fault));
-    world.advance(3600 - 100);
+    world.advance(3600 - 40);
     let ageing = case.ask(world).await?;
     assert_eq!(ageing.valid, CALLERS, "{case}");
     assert_eq!(case.calls(world), 1, "{case}");
     assert_eq!(status(world).await, "active", "{case}");
 
-    world.advance(100);
+    world.advance(40);
     let ended = case.ask(world).await?;
     let wait = ended.all_refused(told.status, told.error, &case);
     let wait = wait.unwrap_or_else(|| panic!("no Retry-After: {case}"));
@@ -247,14 +247,14 @@ async fn recovers(
 async fn is_lost(world: &mut World, name: &str, fault: Fault, rotation: Rotation) -> Result<()> {
     let mut case = Case::begin(world, name, rotation).await?;
     world.proxy().set_fault(Some(fault));
-    world.advance(3600 - 100);
+    world.advance(3600 - 40);
     let ageing = case.ask(world).await?;
     assert_eq!(ageing.valid, CALLERS, "{case}");
     assert_eq!(case.calls(world), 1, "{case}");
     assert_eq!(status(world).await, "active", "{case}");
 
     world.proxy().set_fault(None);
-    for seconds in [100, 3600] {
+    for seconds in [40, 3600] {
         world.advance(seconds);
         let ended = case.ask(world).await?;
         let error = "federated_connection_refresh_token_flow_failed";

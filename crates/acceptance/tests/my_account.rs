@@ -237,8 +237,9 @@ story!(the_answers_have_their_statuses_and_members, |world| {
     answer.limits();
     let answer = get(world, "accounts", &me).await?;
     assert_eq!(answer.json(), json!({ "accounts": [] }));
-    // Contract 2.9: nothing is revoked at the provider.
-    assert_eq!(world.sandbox.calls().revoke, 0);
+    // The provider is told behind the answer.
+    world.vault.land().await;
+    assert_eq!(world.sandbox.calls().revoke, 1);
 });
 
 story!(a_wrong_body_is_told_field_by_field, |world| {

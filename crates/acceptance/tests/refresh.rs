@@ -12,10 +12,12 @@ use std::time::Duration;
 
 use acceptance::{Exchanged, Refused, Reply, Setup, World, story};
 use anyhow::Result;
+use jiff::SignedDuration;
 use reqwest::Method;
 use sandbox::{Behaviour, InjectedFailure, Rotation};
 use serde_json::Value;
 use store::params;
+use vault::Clock as _;
 
 fn rotating(rotation: Rotation) -> Behaviour {
     Behaviour {
@@ -196,10 +198,11 @@ story!(
         let login = world.connected().await?;
         let body = world.refresh_exchange(&login.refresh_token);
         let first = ask(world, &body).await?.unwrap();
-        world.advance(3600 - 100);
+        // Somewhere between 120 and 52 seconds, where it is spread, the refresh behind begins.
+        world.advance(3600 - 40);
         let ageing = ask(world, &body).await?.unwrap();
         assert_eq!(ageing.access_token, first.access_token);
-        assert_eq!(ageing.expires_in, 100);
+        assert_eq!(ageing.expires_in, 40);
         world.vault.land().await;
         assert_eq!(world.sandbox.calls().refreshed, 1);
         let fresh = ask(world, &body).await?.unwrap();
@@ -731,5 +734,135 @@ story!(
             .await;
         assert!(ask(world, &body).await?.is_ok());
         assert_eq!(world.sandbox.calls().refresh, 1);
+    }
+);
+
+story!(f_09_retry_after_as_a_date, |world| {
+    let login = world.connected().await?;
+    let body = world.refresh_exchange(&login.refresh_token);
+    for (seconds, least) in [
+        (120, 120),
+        // Ten years: an hour is the longest that is believed.
+        (315_360_000, 3600),
+        // Over already, so no time at all: half a minute.
+        (-120, 30),
+    ] {
+        // From when the provider is asked, an hour from now.
+        let date = world.clock.now() + SignedDuration::from_secs(3600 + seconds);
+        // RFC 9110 §5.6.7.
+        let said = date.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+        the_wait_is_kept(world, &body, Some(&said), least).await?;
+    }
+});
+
+story!(f_09_a_provider_that_is_away_says_for_how_long, |world| {
+    let login = world.connected().await?;
+    let body = world.refresh_exchange(&login.refresh_token);
+    world.advance(3600);
+    let away = InjectedFailure {
+        retry_after: Some("120".to_owned()),
+        ..answering(503, "")
+    };
+    // RFC 9110 §10.2.3: with a 503 it says how long the service is expected to be away.
+    world
+        .sandbox
+        .set_behaviour(failing(vec![away; 50], Rotation::None));
+    let replies = world.exchange_at_once(&body, 20).await?;
+    let wait = all_told_to_wait(&replies);
+    assert!((120..=150).contains(&wait), "{wait}");
+    world.advance(119);
+    ask(world, &body).await?.unwrap_err();
+    assert_eq!(world.sandbox.calls().refresh, 1);
+});
+
+story!(f_12_a_limit_that_does_not_end_costs_few_calls, |world| {
+    let login = world.connected().await?;
+    let body = world.refresh_exchange(&login.refresh_token);
+    for said in [None, Some("0"), Some("abc")] {
+        world.advance(3600);
+        let before = world.sandbox.calls().refresh;
+        let limited = InjectedFailure {
+            retry_after: said.map(str::to_owned),
+            ..answering(429, "")
+        };
+        world
+            .sandbox
+            .set_behaviour(failing(vec![limited; 200], Rotation::None));
+        for _ in 0..120 {
+            ask(world, &body).await?.unwrap_err();
+            world.advance(30);
+        }
+        let calls = world.sandbox.calls().refresh - before;
+        assert!((5..=12).contains(&calls), "{said:?}: {calls} in an hour");
+        world.sandbox.set_behaviour(Behaviour::default());
+        world.advance(4500);
+        ask(world, &body).await?.unwrap();
+    }
+});
+
+story!(f_09_a_wait_of_nothing_is_no_invitation, |world| {
+    let login = world.connected().await?;
+    let body = world.refresh_exchange(&login.refresh_token);
+    world.advance(3600);
+    let limited = InjectedFailure {
+        retry_after: Some("0".to_owned()),
+        ..answering(429, "")
+    };
+    world
+        .sandbox
+        .set_behaviour(failing(vec![limited; 200], Rotation::None));
+    for _ in 0..20 {
+        ask(world, &body).await?.unwrap_err();
+    }
+    assert_eq!(world.sandbox.calls().refresh, 1);
+});
+
+story!(
+    f_12_a_poison_account_does_not_stop_its_neighbours,
+    |world| {
+        let login = world.connected().await?;
+        let me = world.my_account_token(&login.refresh_token).await?;
+        world.connect(&me, "bob").await?;
+        let mut poisoned = world.refresh_exchange(&login.refresh_token);
+        poisoned["login_hint"] = "sandbox-alice".into();
+        let mut neighbour = poisoned.clone();
+        neighbour["login_hint"] = "sandbox-bob".into();
+        world.advance(3600);
+        // The provider answers, and every answer is about this one account.
+        world
+            .sandbox
+            .set_behaviour(failing(vec![answering(500, ""); 5], Rotation::None));
+        for _ in 0..5 {
+            world.advance(60);
+            ask(world, &poisoned).await?.unwrap_err();
+        }
+        assert_eq!(world.sandbox.calls().refresh, 5);
+        ask(world, &neighbour).await?.unwrap();
+    }
+);
+
+story!(
+    f_04_a_lost_refresh_token_does_not_take_a_living_access_token_with_it,
+    |world| {
+        let login = world.connected().await?;
+        let body = world.refresh_exchange(&login.refresh_token);
+        let first = ask(world, &body).await?.unwrap();
+        let lost = InjectedFailure {
+            drop_connection: true,
+            after_processing: true,
+            ..InjectedFailure::default()
+        };
+        world
+            .sandbox
+            .set_behaviour(failing(vec![lost], Rotation::Strict));
+        world.advance(3600 - 40);
+        // The first call is lost, the second is the recovery that is refused; the access token lives on.
+        for _ in 0..3 {
+            let served = ask(world, &body).await?.unwrap();
+            assert_eq!(served.access_token, first.access_token);
+            world.vault.land().await;
+            world.advance(5);
+        }
+        assert!(world.provider_honours(&first.access_token).await?);
     }
 );

@@ -12,13 +12,14 @@ use ipnet::IpNet;
 use seal::Algorithm;
 use serde::Deserialize;
 use toml::{Table, Value};
-use vault::{Issuer, Settings};
+use vault::{AccountSelection, Issuer, Settings};
 
 const PREFIX: &str = "TOKENVAULT_";
 
 /// The sections of the file; what is in none of them stands at the top.
 const SECTIONS: &[&str] = &[
     "database",
+    "exchange",
     "listen",
     "log",
     "login",
@@ -50,6 +51,8 @@ pub(crate) struct File {
     outbound: Outbound,
     #[serde(default)]
     refresh: Refresh,
+    #[serde(default)]
+    exchange: Exchange,
     #[serde(default)]
     tokens: Tokens,
 }
@@ -124,6 +127,14 @@ struct Outbound {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
+struct Exchange {
+    /// Which account is meant where a user has several and the caller does not say: `latest` (the most recently
+    /// connected, as Auth0 does it) or `required` (a refusal with the candidates). Default: latest.
+    account_selection: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Refresh {
     /// How long a node may hold an account for a refresh, in seconds; more than twice the provider's deadline.
     /// Default: 30.
@@ -134,6 +145,10 @@ struct Refresh {
     margin_seconds: Option<u32>,
     /// A token with less life is refreshed behind the answer, in seconds. Default: 120.
     ahead_seconds: Option<u32>,
+    /// How long a caller waits while a token that could be handed out still lives, in milliseconds. Default: 500.
+    patience_milliseconds: Option<u32>,
+    /// The most refreshes a second and client id at a provider that states no limit of its own. Default: 100.
+    per_second: Option<u32>,
     /// A folder of this node for sealed token sets that the database does not take at once. Default: none.
     rescue_directory: Option<PathBuf>,
 }
@@ -387,7 +402,26 @@ impl File {
         settings.refresh_ahead = refresh
             .ahead_seconds
             .map_or(settings.refresh_ahead, seconds);
+        settings.refresh_patience = refresh
+            .patience_milliseconds
+            .map_or(settings.refresh_patience, |milliseconds| {
+                Duration::from_millis(u64::from(milliseconds))
+            });
+        settings.refreshes_per_second = refresh.per_second.unwrap_or(settings.refreshes_per_second);
+        if settings.refreshes_per_second == 0 {
+            return Err(wrong("refresh.per_second", &"it has to be at least 1"));
+        }
         settings.rescue_directory = refresh.rescue_directory;
+        settings.account_selection = match self.exchange.account_selection.as_deref() {
+            None | Some("latest") => AccountSelection::Latest,
+            Some("required") => AccountSelection::Required,
+            Some(_) => {
+                return Err(wrong(
+                    "exchange.account_selection",
+                    &"it has to be latest or required",
+                ));
+            }
+        };
         let provider_deadline = self
             .outbound
             .deadline_seconds

@@ -1,5 +1,6 @@
 //! Opening a vault: the same for `serve` and `dev`, from the master key to the recovered rescue journal.
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -88,17 +89,46 @@ impl Drop for Upkeep {
     }
 }
 
-/// Does what is due, now and every ten minutes.
+/// Does what is due: the upkeep now and every ten minutes, and every second what providers wait for. None of the three
+/// holds up another.
 pub(crate) fn keep_up(vault: Vault) -> Upkeep {
     Upkeep(tokio::spawn(async move {
-        let mut due = tokio::time::interval(Duration::from_secs(600));
-        loop {
-            due.tick().await;
-            if let Err(error) = vault.upkeep().await {
-                tracing::warn!(error = ?error, "the upkeep failed; trying again in ten minutes");
+        let upkeep = regularly(Duration::from_secs(600), "the upkeep", || vault.upkeep());
+        let revocations = regularly(Duration::from_secs(1), "giving grants back", || {
+            vault.revoke_due()
+        });
+        // A round that waits for a slow provider must not hold up the next one, which begins with the others.
+        let keeping_alive = async {
+            let mut due = tokio::time::interval(Duration::from_secs(1));
+            let mut rounds = tokio::task::JoinSet::new();
+            loop {
+                due.tick().await;
+                while rounds.try_join_next().is_some() {}
+                let vault = vault.clone();
+                rounds.spawn(async move {
+                    if let Err(error) = vault.keep_alive().await {
+                        tracing::warn!(error = ?error, "keeping accounts alive failed; trying again");
+                    }
+                });
             }
-        }
+        };
+        tokio::join!(upkeep, revocations, keeping_alive);
     }))
+}
+
+/// Does something now and after every pause, whether it succeeds or not.
+async fn regularly<F>(pause: Duration, what: &'static str, work: impl Fn() -> F) -> Infallible
+where
+    F: Future<Output = Result<(), vault::Error>>,
+{
+    let mut due = tokio::time::interval(pause);
+    due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        due.tick().await;
+        if let Err(error) = work().await {
+            tracing::warn!(error = ?error, "{what} failed; trying again");
+        }
+    }
 }
 
 /// Waits for the refreshes that are in the air: a provider may have ended the old token already.

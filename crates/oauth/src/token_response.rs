@@ -1,5 +1,6 @@
 //! What the token endpoint answers (RFC 6749 §5.1, RFC 8693 §2.2.1).
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Serialize;
@@ -24,6 +25,9 @@ pub struct TokenResponse {
     /// RFC 6749 §1.5.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refresh_token: Option<String>,
+    /// Ours: what the provider's API is called with beside the token, such as `instance_url`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub variables: BTreeMap<String, String>,
 }
 
 impl fmt::Debug for TokenResponse {

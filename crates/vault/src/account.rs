@@ -1,10 +1,17 @@
 //! A connected account: one user's account at one connection, with the sealed token set that the provider gave for it.
 
-use jiff::Timestamp;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
+use serde_json::{Value, json};
 use store::{Row, Statement, params};
 
-use crate::error::{Error, Fault, Reason};
+use crate::error::{Error, Fault, Reason, Refusal};
+use crate::lifetime::Ends;
+use crate::settings::AccountSelection;
+use crate::{Event, EventKind};
 
 /// How an account is, with what belongs to that.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,13 +67,26 @@ pub(crate) struct Account {
     pub(crate) login: Option<String>,
     pub(crate) email: Option<String>,
     pub(crate) display_name: Option<String>,
+    /// The workspace, team or tenant there.
+    pub(crate) organization: Option<String>,
+    /// What its owner calls it.
+    pub(crate) label: Option<String>,
     /// What the provider granted.
     pub(crate) scopes: Vec<String>,
+    /// What was asked for when it was connected.
+    pub(crate) requested_scopes: Vec<String>,
+    /// What was learned for it: shop, data centre, the address of its API.
+    pub(crate) variables: BTreeMap<String, String>,
     pub(crate) status: AccountStatus,
     /// Counts token sets: every change of the sealed record raises it.
     pub(crate) generation: u64,
     pub(crate) token_set: Vec<u8>,
+    /// When the access token for the whole grant ends.
+    pub(crate) access_expires_at: Option<Timestamp>,
+    /// When the authorization ends unless it is renewed before.
     pub(crate) refresh_expires_at: Option<Timestamp>,
+    /// When it is refreshed even if nobody asks, so that it does not end.
+    pub(crate) keep_alive_at: Option<Timestamp>,
     /// Counts refreshes that were begun: fences off a late commit.
     pub(crate) attempt: u64,
     /// Indefinite failures since the last success.
@@ -77,6 +97,7 @@ pub(crate) struct Account {
     pub(crate) retry_at: Option<Timestamp>,
     pub(crate) created_at: Timestamp,
     pub(crate) connected_at: Timestamp,
+    pub(crate) refreshed_at: Option<Timestamp>,
     /// Whether another node holds the account for a refresh at this moment, by the database's clock.
     pub(crate) leased: bool,
 }
@@ -94,9 +115,14 @@ pub struct AccountView {
     pub scopes: Vec<String>,
     /// When it was first connected.
     pub created_at: Timestamp,
-    /// When the provider's refresh token ends, where it says so.
+    /// When the authorization ends unless it is renewed before, where that is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
+    /// When the present access token ends, where it has an end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub access_token_expires_at: Option<Timestamp>,
+    /// When the provider gave the present tokens.
+    pub refreshed_at: Timestamp,
     /// The account's immutable id at the provider.
     pub provider_user_id: String,
     /// The name people log in with there.
@@ -108,15 +134,40 @@ pub struct AccountView {
     /// What the person is called there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// The workspace, team or tenant there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub organization: Option<String>,
+    /// What its owner calls it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// What was asked for and not granted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub missing_scopes: Vec<String>,
+    /// What the provider's API is called with beside the token: shop, data centre, address.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub variables: BTreeMap<String, String>,
     /// `active`, `reauthorization_required` or `outcome_unknown`.
     pub status: &'static str,
     /// Why it is not active.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status_reason: Option<String>,
+    /// The class of the last refresh's failure, where none has succeeded since: `provider_unavailable`, `rate_limited`,
+    /// `client_misconfigured`, `outcome_unknown`, … The account is not at fault.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<String>,
+    /// Before this the provider is not asked again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_at: Option<Timestamp>,
+    /// What its owner should know before it is too late: `expiring`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<&'static str>,
 }
 
+/// An end that is nearer than this is warned of, and nearer than a quarter of the time that there was.
+pub(crate) const WARN_BEFORE: Duration = Duration::from_secs(7 * 24 * 3600);
+
 impl Account {
-    pub(crate) fn view(&self, connection: &str) -> AccountView {
+    pub(crate) fn view(&self, connection: &str, now: Timestamp) -> AccountView {
         AccountView {
             id: self.id.clone(),
             connection: connection.to_owned(),
@@ -124,6 +175,8 @@ impl Account {
             scopes: self.scopes.clone(),
             created_at: self.created_at,
             expires_at: self.refresh_expires_at,
+            access_token_expires_at: self.access_expires_at,
+            refreshed_at: self.refreshed_at.unwrap_or(self.connected_at),
             provider_user_id: self.subject.clone(),
             login: self.login.clone(),
             email: self.email.clone(),
@@ -133,7 +186,123 @@ impl Account {
                 AccountStatus::ReauthorizationRequired { reason } => Some(reason.clone()),
                 AccountStatus::Active | AccountStatus::OutcomeUnknown => None,
             },
+            organization: self.organization.clone(),
+            label: self.label.clone(),
+            missing_scopes: self.missing_scopes(),
+            variables: self.variables.clone(),
+            last_failure: self.failure.clone(),
+            retry_at: self.retry_at.filter(|at| *at > now),
+            warnings: if self.is_expiring(now) {
+                vec!["expiring"]
+            } else {
+                vec![]
+            },
         }
+    }
+
+    /// What was asked for and not granted. What names the protocol and no right is granted in silence.
+    pub(crate) fn missing_scopes(&self) -> Vec<String> {
+        self.requested_scopes
+            .iter()
+            .filter(|scope| !is_protocol_scope(scope) && !self.scopes.contains(scope))
+            .cloned()
+            .collect()
+    }
+
+    /// Whether its end is near and nothing of ours will put it off. The same rule as `upkeep` asks the database.
+    fn is_expiring(&self, now: Timestamp) -> bool {
+        let (Some(end), None) = (self.refresh_expires_at, self.keep_alive_at) else {
+            return false;
+        };
+        let whole = end.duration_since(self.refreshed_at.unwrap_or(self.connected_at));
+        let left = end.duration_since(now);
+        left.is_positive()
+            && left <= SignedDuration::try_from(WARN_BEFORE).unwrap_or(SignedDuration::MAX)
+            && left.saturating_mul(4) <= whole
+    }
+
+    /// What people tell accounts apart by.
+    fn candidate(&self) -> Value {
+        let mut candidate = json!({ "id": self.id, "provider_user_id": self.subject });
+        for (name, value) in [
+            ("login", &self.login),
+            ("email", &self.email),
+            ("name", &self.display_name),
+            ("organization", &self.organization),
+            ("label", &self.label),
+        ] {
+            if let (Some(value), Some(members)) = (value, candidate.as_object_mut()) {
+                members.insert(name.to_owned(), value.as_str().into());
+            }
+        }
+        candidate
+    }
+
+    fn event(&self, kind: EventKind, connection: &str) -> Event {
+        Event::succeeded(kind)
+            .user(&*self.user_id)
+            .connection(connection)
+            .account(&*self.id)
+    }
+
+    /// What is told when an account that failed works again.
+    pub(crate) fn recovered(&self, was_uncertain: bool, connection: &str) -> Option<Event> {
+        let failed = self.failures > 0 || was_uncertain || self.status != AccountStatus::Active;
+        failed.then(|| {
+            let event = self.event(EventKind::AccountRecovered, connection);
+            match &self.failure {
+                Some(class) => event.detail("failure", class.as_str()),
+                None => event.detail("failure", self.status.as_str()),
+            }
+        })
+    }
+
+    /// What is told when the provider grants other scopes than before.
+    pub(crate) fn scopes_changed(&self, scopes: &[String], connection: &str) -> Option<Event> {
+        let beyond = |these: &[String], those: &[String]| -> Vec<String> {
+            these
+                .iter()
+                .filter(|scope| !is_protocol_scope(scope) && !those.contains(scope))
+                .cloned()
+                .collect()
+        };
+        let (added, removed) = (beyond(scopes, &self.scopes), beyond(&self.scopes, scopes));
+        (!added.is_empty() || !removed.is_empty()).then(|| {
+            self.event(EventKind::AccountScopesChanged, connection)
+                .scopes(scopes.join(" "))
+                .detail("added", added)
+                .detail("removed", removed)
+        })
+    }
+
+    /// What is told when a refresh brought an earlier end, or an access token of less than half the life of the last.
+    pub(crate) fn shortened(
+        &self,
+        ends: Ends,
+        lifetime_before: Option<Duration>,
+        lifetime: Option<Duration>,
+        connection: &str,
+    ) -> Option<Event> {
+        let earlier = matches!(
+            (self.refresh_expires_at, ends.authorization),
+            (Some(before), Some(end)) if before.duration_since(end) > SignedDuration::from_mins(1)
+        );
+        let shorter = matches!(
+            (lifetime_before, lifetime),
+            (Some(before), Some(lifetime)) if lifetime * 2 < before
+        );
+        let cause = match (earlier, shorter) {
+            (true, _) => "authorization_ends_earlier",
+            (false, true) => "access_token_lives_shorter",
+            (false, false) => return None,
+        };
+        let mut event = self
+            .event(EventKind::AccountExpiring, connection)
+            .detail("cause", cause);
+        if let Some(end) = ends.authorization {
+            event = event.detail("expires_at", end.to_string());
+        }
+        Some(event)
     }
 
     /// Whether a `login_hint` means this account, by the provider's id first, else by login or e-mail.
@@ -158,27 +327,43 @@ enum Match {
     Name,
 }
 
+/// Scopes that name the protocol, not a right at the provider; few answers repeat them.
+pub(crate) fn is_protocol_scope(scope: &str) -> bool {
+    matches!(scope, "openid" | "offline_access" | "profile" | "email")
+}
+
 /// Picks the account that an exchange means. `accounts` are one user's at one connection, most recently connected
-/// first; without a hint that order decides.
-pub(crate) fn select(accounts: Vec<Account>, hint: Option<&str>) -> Result<Account, Reason> {
-    let Some(hint) = hint else {
-        return accounts
-            .into_iter()
-            .next()
-            .ok_or(Reason::AccountNotConnected);
-    };
+/// first; that order decides where the hint leaves a choice, unless the deployment wants callers to choose.
+pub(crate) fn select(
+    accounts: Vec<Account>,
+    hint: Option<&str>,
+    selection: AccountSelection,
+) -> Result<Account, Refusal> {
     if accounts.is_empty() {
-        return Err(Reason::AccountNotConnected);
+        return Err(Refusal::new(Reason::AccountNotConnected));
     }
-    let mut by_name = None;
-    for account in accounts {
-        match account.matches(hint) {
-            Some(Match::Id) => return Ok(account),
-            Some(Match::Name) if by_name.is_none() => by_name = Some(account),
-            Some(Match::Name) | None => {}
+    let matched: Vec<Account> = match hint {
+        None => accounts,
+        Some(hint) => {
+            let mut by_name = Vec::new();
+            for account in accounts {
+                match account.matches(hint) {
+                    Some(Match::Id) => return Ok(account),
+                    Some(Match::Name) => by_name.push(account),
+                    None => {}
+                }
+            }
+            by_name
         }
+    };
+    if matched.len() > 1 && selection == AccountSelection::Required {
+        let candidates: Vec<Value> = matched.iter().map(Account::candidate).collect();
+        return Err(Refusal::new(Reason::AccountSelectionRequired).with("candidates", candidates));
     }
-    by_name.ok_or(Reason::AccountNotMatched)
+    matched
+        .into_iter()
+        .next()
+        .ok_or_else(|| Refusal::new(Reason::AccountNotMatched))
 }
 
 // The columns of `accounts`, in the order that `from_row` reads them.
@@ -186,14 +371,15 @@ macro_rules! account_columns {
     () => {
         "a.id, a.user_id, a.connection_id, a.subject, a.login, a.email, a.display_name, a.scopes, a.status,
          a.status_reason, a.generation, a.token_set, a.refresh_expires_at, a.attempt, a.failures, a.failure,
-         a.retry_at, a.created_at, a.connected_at,
+         a.retry_at, a.created_at, a.connected_at, a.organization, a.label, a.requested_scopes, a.variables,
+         a.access_expires_at, a.keep_alive_at, a.refreshed_at,
          case when a.lease_until is not null and a.lease_until > {now} then 1 else 0 end"
     };
 }
 pub(crate) use account_columns;
 
 /// The number of columns of [`account_columns`].
-pub(crate) const ACCOUNT_COLUMNS: usize = 20;
+pub(crate) const ACCOUNT_COLUMNS: usize = 27;
 
 /// One user's accounts at the connection of a name, most recently connected first.
 ///
@@ -281,7 +467,14 @@ pub(crate) fn from_row(row: &Row) -> Result<Account, Error> {
         retry_at: row.opt_timestamp(16)?,
         created_at: row.timestamp(17)?,
         connected_at: row.timestamp(18)?,
-        leased: row.bool(19)?,
+        organization: row.opt_text(19)?.map(str::to_owned),
+        label: row.opt_text(20)?.map(str::to_owned),
+        requested_scopes: serde_json::from_str(row.text(21)?)?,
+        variables: serde_json::from_str(row.text(22)?)?,
+        access_expires_at: row.opt_timestamp(23)?,
+        keep_alive_at: row.opt_timestamp(24)?,
+        refreshed_at: row.opt_timestamp(25)?,
+        leased: row.bool(26)?,
     })
 }
 
@@ -303,17 +496,24 @@ mod tests {
             login: Some(login.to_owned()),
             email: Some(email.to_owned()),
             display_name: None,
+            organization: None,
+            label: None,
             scopes: vec![],
+            requested_scopes: vec![],
+            variables: BTreeMap::new(),
             status: AccountStatus::Active,
             generation: 1,
             token_set: vec![],
+            access_expires_at: None,
             refresh_expires_at: None,
+            keep_alive_at: None,
             attempt: 0,
             failures: 0,
             failure: None,
             retry_at: None,
             created_at: Timestamp::UNIX_EPOCH,
             connected_at: Timestamp::UNIX_EPOCH,
+            refreshed_at: None,
             leased: false,
         }
     }
@@ -334,8 +534,11 @@ mod tests {
             (Some("cac_2"), Ok("cac_2")),
             (Some("carl"), Err(Reason::AccountNotMatched)),
         ] {
+            let picked = select(accounts(), hint, AccountSelection::Latest);
             assert_eq!(
-                select(accounts(), hint).map(|found| found.id),
+                picked
+                    .map(|found| found.id)
+                    .map_err(|refusal| refusal.reason()),
                 expected.map(str::to_owned),
                 "{hint:?}"
             );
@@ -343,10 +546,72 @@ mod tests {
     }
 
     #[test]
+    fn where_callers_have_to_choose_they_are_told_between_what() {
+        let accounts = || {
+            vec![
+                account("cac_1", "77", "anna", "anna@example.com"),
+                account("cac_2", "78", "bea", "anna@example.com"),
+            ]
+        };
+        for (hint, expected) in [
+            (Some("78"), Some("cac_2")),
+            (Some("bea"), Some("cac_2")),
+            (Some("anna@example.com"), None),
+            (None, None),
+        ] {
+            let picked = select(accounts(), hint, AccountSelection::Required);
+            match (picked, expected) {
+                (Ok(found), Some(id)) => assert_eq!(found.id, id, "{hint:?}"),
+                (Err(refusal), None) => {
+                    assert_eq!(refusal.reason(), Reason::AccountSelectionRequired);
+                    let candidates = refusal.extra()["candidates"].as_array().unwrap();
+                    assert_eq!(candidates.len(), 2);
+                    assert_eq!(candidates[1]["login"], "bea");
+                }
+                (picked, _) => panic!("{hint:?}: {picked:?}"),
+            }
+        }
+        // One account leaves no choice.
+        let mut one = accounts();
+        one.truncate(1);
+        assert!(select(one, None, AccountSelection::Required).is_ok());
+    }
+
+    #[test]
+    fn what_was_asked_for_and_not_granted_is_missing() {
+        let mut account = account("cac_1", "77", "anna", "anna@example.com");
+        account.requested_scopes = ["openid", "read", "write"].map(str::to_owned).to_vec();
+        account.scopes = vec!["read".to_owned()];
+        assert_eq!(account.missing_scopes(), ["write"]);
+    }
+
+    #[test]
+    fn an_end_is_warned_of_in_its_last_week_and_last_quarter() {
+        let day = 24 * 3600;
+        let at = |second: i64| Timestamp::from_second(second).unwrap();
+        for (lifetime, elapsed, keep_alive, expected) in [
+            (90 * day, 82 * day, false, false),
+            (90 * day, 84 * day, false, true),
+            (90 * day, 84 * day, true, false),
+            (90 * day, 91 * day, false, false),
+            (day, 17 * 3600, false, false),
+            (day, 19 * 3600, false, true),
+        ] {
+            let mut account = account("cac_1", "77", "anna", "anna@example.com");
+            account.refresh_expires_at = Some(at(lifetime));
+            account.keep_alive_at = keep_alive.then(|| at(0));
+            let warned = account.view("c", at(elapsed)).warnings;
+            assert_eq!(warned == ["expiring"], expected, "{lifetime} {elapsed}");
+        }
+    }
+
+    #[test]
     fn without_any_account_a_hint_changes_nothing() {
         for hint in [None, Some("anna")] {
             assert_eq!(
-                select(vec![], hint).map(|found| found.id),
+                select(vec![], hint, AccountSelection::Latest)
+                    .map(|found| found.id)
+                    .map_err(|refusal| refusal.reason()),
                 Err(Reason::AccountNotConnected)
             );
         }

@@ -11,6 +11,16 @@ use crate::{Caller, Error, Vault};
 pub enum EventKind {
     /// A person or API disconnected an account.
     AccountDisconnected,
+    /// An account's authorization will end soon, or sooner than before.
+    AccountExpiring,
+    /// An account's owner named it.
+    AccountLabelled,
+    /// Only the account's user can renew its authorization.
+    AccountReauthorizationRequired,
+    /// An account that failed works again.
+    AccountRecovered,
+    /// The provider grants other scopes than before.
+    AccountScopesChanged,
     /// An authorization request was answered.
     Authorize,
     /// One of our own APIs did not accept an access token.
@@ -27,6 +37,10 @@ pub enum EventKind {
     ConnectRefused,
     /// A connect flow was started.
     ConnectStarted,
+    /// A connection's client secret was changed, or the next one is used from now on.
+    ConnectionSecretChanged,
+    /// A connection's client secret will end soon.
+    ConnectionSecretExpiring,
     /// A person decided about a client's scopes.
     Consent,
     /// A subject token was exchanged for a provider's token.
@@ -37,6 +51,8 @@ pub enum EventKind {
     Logout,
     /// The provider's tokens of an account were refreshed.
     ProviderRefresh,
+    /// A grant was given back at the provider, or could not be.
+    ProviderRevocation,
     /// A request was pushed.
     PushedRequest,
     /// One of our refresh tokens was used.
@@ -54,6 +70,11 @@ impl EventKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::AccountDisconnected => "account.disconnected",
+            Self::AccountExpiring => "account.expiring",
+            Self::AccountLabelled => "account.labelled",
+            Self::AccountReauthorizationRequired => "account.reauthorization_required",
+            Self::AccountRecovered => "account.recovered",
+            Self::AccountScopesChanged => "account.scopes_changed",
             Self::Authorize => "authorize",
             Self::BearerRefused => "bearer.refused",
             Self::ClientAuthentication => "client.authentication",
@@ -62,11 +83,14 @@ impl EventKind {
             Self::ConnectCompleted => "connect.completed",
             Self::ConnectRefused => "connect.refused",
             Self::ConnectStarted => "connect.started",
+            Self::ConnectionSecretChanged => "connection.secret_changed",
+            Self::ConnectionSecretExpiring => "connection.secret_expiring",
             Self::Consent => "consent",
             Self::Exchange => "exchange",
             Self::Login => "login",
             Self::Logout => "logout",
             Self::ProviderRefresh => "provider.refresh",
+            Self::ProviderRevocation => "provider.revocation",
             Self::PushedRequest => "pushed_request",
             Self::RefreshGrant => "grant.refresh_token",
             Self::SignUp => "sign_up",

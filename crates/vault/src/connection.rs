@@ -1,12 +1,16 @@
 //! A connection: a configured external provider, with the client id and secret that it gave this deployment.
 
 use jiff::Timestamp;
-use provider::{ConnectionOptions, ConnectionSettings};
+use provider::{
+    ConnectionOptions, ConnectionSettings, Failure, FailureKind, Profile, RefreshClass,
+};
 use seal::{Purpose, RecordContext, SecretString};
 use serde::Serialize;
 use store::{Batch, Row, Statement, WriteError, params};
 
-use crate::{Error, Fault, Reason, Refusal, Vault};
+use crate::account::column;
+use crate::token_set::{Target, TokenSet};
+use crate::{Caller, Error, Event, EventKind, Fault, Reason, Refusal, Vault};
 
 /// A connection as it stands in the database, its secret still sealed.
 #[derive(Debug, Clone)]
@@ -27,9 +31,24 @@ pub struct Connection {
     pub callback_context: String,
     /// Whether accounts may be connected and exchanged.
     pub connected_accounts_active: bool,
+    /// When the provider ends the client secret, where that is known.
+    pub client_secret_expires_at: Option<Timestamp>,
     client_secret: Option<Vec<u8>>,
+    /// Tried where the provider refuses the first.
+    next_client_secret: Option<Vec<u8>>,
     options: String,
     generation: u64,
+}
+
+/// A connection's client secrets, as an administrator sets them while one replaces the other at the provider.
+#[derive(Debug, Default)]
+pub struct ClientSecrets {
+    /// The one that is used.
+    pub current: Option<SecretString>,
+    /// The one that is tried where the provider refuses the first; whichever works is remembered.
+    pub next: Option<SecretString>,
+    /// When the provider ends the current one, where that is known: it is warned of.
+    pub current_expires_at: Option<Timestamp>,
 }
 
 /// What it takes to make a connection.
@@ -76,10 +95,19 @@ impl Connection {
 
     /// Opens the secret and joins it with the options, for one call to the provider.
     pub(crate) fn provider_settings(&self, vault: &Vault) -> Result<ConnectionSettings, Error> {
-        let client_secret = match &self.client_secret {
-            None => None,
-            Some(sealed) => Some(open_text(vault, &self.secret_context(), sealed)?),
-        };
+        self.settings_with(vault, CURRENT, self.client_secret.as_deref())
+    }
+
+    fn settings_with(
+        &self,
+        vault: &Vault,
+        field: &'static str,
+        sealed: Option<&[u8]>,
+    ) -> Result<ConnectionSettings, Error> {
+        let context = secret_context(&self.id, field, self.generation);
+        let client_secret = sealed
+            .map(|sealed| open_text(vault, &context, sealed))
+            .transpose()?;
         Ok(ConnectionSettings {
             strategy: self.strategy.clone(),
             client_id: self.client_id.clone(),
@@ -88,8 +116,41 @@ impl Connection {
         })
     }
 
-    fn secret_context(&self) -> RecordContext<'_> {
-        secret_context(&self.id, self.generation)
+    /// What is known of its provider; None where the strategy is not in this node's catalogue.
+    pub(crate) fn profile<'a>(&self, vault: &'a Vault) -> Option<&'a Profile> {
+        vault
+            .provider
+            .catalogue()
+            .get(&self.strategy)
+            .map(AsRef::as_ref)
+    }
+
+    /// Whether there is a way to the next token of a target.
+    pub(crate) fn can_renew(
+        &self,
+        vault: &Vault,
+        profile: &Profile,
+        tokens: &TokenSet,
+        target: &Target,
+    ) -> Result<bool, Error> {
+        if tokens.refresh_token(target).is_some() {
+            return Ok(true);
+        }
+        if *target != Target::Whole || !tokens.whole.is_alive(vault.now()) {
+            return Ok(false);
+        }
+        Ok(self.refresh_class(profile)? == RefreshClass::Renewal)
+    }
+
+    /// What refreshing does to a refresh token of this connection.
+    pub(crate) fn refresh_class(&self, profile: &Profile) -> Result<RefreshClass, Error> {
+        let options: ConnectionOptions = serde_json::from_str(&self.options)?;
+        Ok(options.refresh_class.unwrap_or(profile.refresh.class))
+    }
+
+    /// What providers count requests by.
+    pub(crate) fn gate(&self) -> String {
+        format!("{} {}", self.strategy, self.client_id)
     }
 
     pub(crate) fn view(&self) -> ConnectionView {
@@ -148,15 +209,8 @@ impl Vault {
             Refusal::new(Reason::InvalidBody).describe(printable(&error.to_string()))
         })?;
         let generation = 1;
-        let client_secret = match &settings.client_secret {
-            None => None,
-            Some(secret) => Some(self.ring.seal(
-                self.entropy.as_ref(),
-                Purpose::Record,
-                &secret_context(&id, generation),
-                secret.reveal().as_bytes(),
-            )?),
-        };
+        let client_secret =
+            self.seal_secret(&id, CURRENT, generation, settings.client_secret.as_ref())?;
         let connection = Connection {
             name: new.name.clone(),
             strategy: settings.strategy,
@@ -169,7 +223,9 @@ impl Vault {
             scopes: new.scopes,
             callback_context: seal::random_id(self.entropy.as_ref(), ""),
             connected_accounts_active: true,
+            client_secret_expires_at: None,
             client_secret,
+            next_client_secret: None,
             options: serde_json::to_string(&settings.options)?,
             generation,
             id,
@@ -185,6 +241,123 @@ impl Vault {
                 .into()),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Replaces a connection's client secrets.
+    ///
+    /// # Errors
+    /// [`Fault::Unavailable`] where somebody else changes the connection at the same time.
+    pub async fn set_client_secrets(
+        &self,
+        connection: &Connection,
+        secrets: &ClientSecrets,
+        caller: &Caller,
+    ) -> Result<(), Error> {
+        if !self.write_secrets(connection, secrets, caller).await? {
+            return Err(
+                Fault::Unavailable("the connection has just been changed".to_owned()).into(),
+            );
+        }
+        Ok(())
+    }
+
+    /// False where the connection is no longer the one that was read.
+    async fn write_secrets(
+        &self,
+        connection: &Connection,
+        secrets: &ClientSecrets,
+        caller: &Caller,
+    ) -> Result<bool, Error> {
+        let generation = connection.generation + 1;
+        let seal = |field, secret| self.seal_secret(&connection.id, field, generation, secret);
+        let now = self.now();
+        let update = Statement::new(
+            "update connections
+                set client_secret = $3, next_client_secret = $4, client_secret_expires_at = $5, generation = $6,
+                    updated_at = $7
+              where id = $1 and generation = $2",
+            params![
+                connection.id.as_str(),
+                column(connection.generation),
+                seal(CURRENT, secrets.current.as_ref())?,
+                seal(NEXT, secrets.next.as_ref())?,
+                secrets.current_expires_at,
+                column(generation),
+                now,
+            ],
+        )
+        .exactly(1);
+        let event =
+            Event::succeeded(EventKind::ConnectionSecretChanged).connection(&*connection.name);
+        let batch = Batch::new()
+            .with(update)
+            .with(self.audit_statement(&event, caller, now));
+        match self.db.write(batch).await {
+            Ok(_) => Ok(true),
+            Err(WriteError::Expectation { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn seal_secret(
+        &self,
+        connection_id: &str,
+        field: &'static str,
+        generation: u64,
+        secret: Option<&SecretString>,
+    ) -> Result<Option<Vec<u8>>, Error> {
+        let Some(secret) = secret else {
+            return Ok(None);
+        };
+        let sealed = self.ring.seal(
+            self.entropy.as_ref(),
+            Purpose::Record,
+            &secret_context(connection_id, field, generation),
+            secret.reveal().as_bytes(),
+        )?;
+        Ok(Some(sealed))
+    }
+
+    /// Asks a provider as the connection's client. Where it refuses the client secret and there is a next one, asks once
+    /// more with that, and remembers it if it works.
+    ///
+    /// # Errors
+    /// Faults of ours; what the provider says is inside.
+    pub(crate) async fn ask_as_client<T, F>(
+        &self,
+        connection: &Connection,
+        ask: impl Fn(ConnectionSettings) -> F,
+    ) -> Result<Result<T, Failure>, Error>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        let answer = ask(connection.provider_settings(self)?).await;
+        let (Err(refused), Some(next)) = (&answer, &connection.next_client_secret) else {
+            return Ok(answer);
+        };
+        if refused.kind != FailureKind::ClientMisconfigured {
+            return Ok(answer);
+        }
+        let with_next = || connection.settings_with(self, NEXT, Some(next));
+        let again = ask(with_next()?).await;
+        // Anything but the same refusal is an answer to a client that the provider knows.
+        let works =
+            !matches!(&again, Err(failure) if failure.kind == FailureKind::ClientMisconfigured);
+        if works {
+            let swapped = ClientSecrets {
+                current: with_next()?.client_secret,
+                next: connection.provider_settings(self)?.client_secret,
+                current_expires_at: None,
+            };
+            // Another node may have done it; a token set in hand matters more than either.
+            if let Err(error) = self
+                .write_secrets(connection, &swapped, &Caller::default())
+                .await
+            {
+                tracing::warn!(connection.name = %connection.name, error = ?error, "the client secret that works could not be remembered");
+            }
+        }
+        Ok(again)
     }
 
     /// Lets a client use a connection. Enabling it twice changes nothing.
@@ -238,11 +411,14 @@ pub(crate) fn open_text(
     Ok(SecretString::new(text.to_owned()))
 }
 
-fn secret_context(id: &str, generation: u64) -> RecordContext<'_> {
+const CURRENT: &str = "client_secret";
+const NEXT: &str = "next_client_secret";
+
+fn secret_context<'a>(id: &'a str, field: &'static str, generation: u64) -> RecordContext<'a> {
     RecordContext {
         table: "connections",
         row_id: id,
-        field: "client_secret",
+        field,
         generation,
     }
 }
@@ -263,7 +439,8 @@ fn printable(text: &str) -> String {
 macro_rules! connection_columns {
     () => {
         "c.id, c.name, c.strategy, c.display_name, c.client_id, c.client_secret, c.options, c.scopes,
-         c.callback_context, c.connected_accounts_active, c.generation"
+         c.callback_context, c.connected_accounts_active, c.generation, c.next_client_secret,
+         c.client_secret_expires_at"
     };
 }
 
@@ -330,7 +507,7 @@ pub(crate) fn list_for_client_statement(client_id: &str, after: &str, take: u32)
 pub(crate) fn for_client_from_row(row: &Row) -> Result<ConnectionForClient, Error> {
     Ok(ConnectionForClient {
         connection: from_row(row)?,
-        enabled_for_client: row.bool(11)?,
+        enabled_for_client: row.bool(13)?,
     })
 }
 
@@ -344,6 +521,8 @@ pub(crate) fn from_row(row: &Row) -> Result<Connection, Error> {
         display_name: row.text(3)?.to_owned(),
         client_id: row.text(4)?.to_owned(),
         client_secret: row.opt_blob(5)?.map(<[u8]>::to_vec),
+        next_client_secret: row.opt_blob(11)?.map(<[u8]>::to_vec),
+        client_secret_expires_at: row.opt_timestamp(12)?,
         options: row.text(6)?.to_owned(),
         scopes: serde_json::from_str(row.text(7)?)?,
         callback_context: row.text(8)?.to_owned(),
@@ -368,7 +547,7 @@ fn insert(connection: &Connection, now: Timestamp) -> Result<Statement, Error> {
             serde_json::to_string(&connection.scopes)?,
             connection.callback_context.as_str(),
             connection.connected_accounts_active,
-            i64::try_from(connection.generation).unwrap_or(i64::MAX),
+            column(connection.generation),
             now,
         ],
     )

@@ -6,11 +6,18 @@ use store::{Batch, Db, Migration, Statement, params};
 use jiff::Timestamp;
 
 /// The schema, in order. A released file is never edited.
-pub const MIGRATIONS: &[Migration] = &[Migration {
-    number: 1,
-    name: "first",
-    sql: include_str!("../migrations/0001_first.sql"),
-}];
+pub const MIGRATIONS: &[Migration] = &[
+    Migration {
+        number: 1,
+        name: "first",
+        sql: include_str!("../migrations/0001_first.sql"),
+    },
+    Migration {
+        number: 2,
+        name: "providers",
+        sql: include_str!("../migrations/0002_providers.sql"),
+    },
+];
 
 /// Why a deployment cannot be opened. Each says what to do.
 #[derive(Debug, thiserror::Error)]

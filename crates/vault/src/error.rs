@@ -173,6 +173,9 @@ reasons! {
     /// A refresh was in flight when its node died, and the provider allows no second try.
     AccountOutcomeUnknown, "account_outcome_unknown", 401, "federated_connection_refresh_token_flow_failed",
         "The last refresh ended without a known outcome and cannot be repeated. The user has to connect the account again.";
+    /// The user has several accounts that the request could mean, and the deployment wants callers to choose.
+    AccountSelectionRequired, "account_selection_required", 400, "account_selection_required",
+        "The user has several connected accounts that this could mean. Name one of candidates in login_hint.";
     /// The account id is not one of this user's.
     AccountUnknown, "account_unknown", 404, "not_found", "There is no such connected account.";
     /// The caller's address is not in the client's list.
@@ -304,7 +307,7 @@ reasons! {
     RefreshTokenInvalid, "refresh_token_invalid", 403, "invalid_grant",
         "Unknown or invalid refresh token.";
     /// A scope that the account does not have, or that cannot be narrowed to.
-    ScopeNotAvailable, "scope_not_available", 400, "invalid_scope",
+    ScopeMissing, "scope_missing", 400, "invalid_scope",
         "The connected account does not have this scope, or the provider cannot issue a narrower token.";
     /// Nobody may make their own user.
     SignUpClosed, "sign_up_closed", 403, "access_denied",

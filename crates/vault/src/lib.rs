@@ -10,7 +10,6 @@ mod api;
 mod audit;
 mod authorization;
 mod body;
-mod breaker;
 mod caller;
 mod client;
 mod client_grant;
@@ -20,12 +19,16 @@ mod connection;
 mod deployment;
 mod discovery;
 mod error;
+mod failure;
 mod flow;
 mod form_token;
+mod gate;
 mod id_token;
+mod lifetime;
 mod refresh_token;
 mod replay;
 mod rescue;
+mod revocation;
 mod session;
 mod settings;
 mod signing_key;
@@ -52,10 +55,10 @@ pub use client::{
 };
 pub use client_grant::SubjectType;
 pub use clock::{Clock, MovableClock, SystemClock};
-pub use connection::{Connection, ConnectionView, NewConnection};
+pub use connection::{ClientSecrets, Connection, ConnectionView, NewConnection};
 pub use deployment::{MIGRATIONS, OpenDeploymentError};
 pub use error::{Error, Fault, Reason, Refusal};
-pub use flow::accounts::{MOST_FILTERS, Page};
+pub use flow::accounts::{LabelRequest, MOST_FILTERS, Page};
 pub use flow::authorize::{AuthorizationAnswer, AuthorizeStep, Consent, Interaction, Prompt};
 pub use flow::complete::CompleteRequest;
 pub use flow::connect::{ConnectDecision, ConnectRequest, ConnectStep, ConnectTicket};
@@ -63,7 +66,7 @@ pub use flow::logout::{LogoutRequest, LogoutStep};
 pub use flow::push_request::PushedRequest;
 pub use oauth::authorize_request::ResponseMode;
 pub use session::Session;
-pub use settings::{InvalidIssuer, Issuer, Settings};
+pub use settings::{AccountSelection, InvalidIssuer, Issuer, Settings};
 pub use user::{NewUser, User};
 
 /// What a vault is made of. Clock, randomness and network are passed in.
@@ -92,7 +95,8 @@ pub struct Vault {
     pub(crate) provider: ProviderClient,
     pub(crate) settings: Arc<Settings>,
     pub(crate) flights: flow::refresh::Flights,
-    pub(crate) breaker: breaker::Breaker,
+    pub(crate) gates: gate::Gates,
+    pub(crate) keepers: flow::keep_alive::Keepers,
     pub(crate) signing_keys: signing_key::SigningKeys,
     pub(crate) password_permits: Arc<tokio::sync::Semaphore>,
 }
@@ -121,7 +125,8 @@ impl Vault {
             provider: parts.provider,
             settings: Arc::new(parts.settings),
             flights: flow::refresh::Flights::default(),
-            breaker: breaker::Breaker::default(),
+            gates: gate::Gates::default(),
+            keepers: flow::keep_alive::Keepers::default(),
             signing_keys: signing_key::SigningKeys::default(),
             password_permits: Arc::new(tokio::sync::Semaphore::new(
                 std::thread::available_parallelism().map_or(1, std::num::NonZero::get),

@@ -70,6 +70,16 @@ impl Issuer {
     }
 }
 
+/// What happens when an exchange leaves open which of a user's accounts it means.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum AccountSelection {
+    /// The most recently connected, as Auth0 does it.
+    #[default]
+    Latest,
+    /// A refusal with the candidates.
+    Required,
+}
+
 /// Lifetimes, limits and switches. Every duration is wall time.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -113,6 +123,12 @@ pub struct Settings {
     pub refresh_margin: Duration,
     /// A token with less life than this is refreshed behind the answer. Default: 120 s.
     pub refresh_ahead: Duration,
+    /// How long a caller waits for a refresh while the token it could have still lives. Default: 500 ms.
+    pub refresh_patience: Duration,
+    /// The most refreshes a second and client id at a provider that states no limit of its own. Default: 100.
+    pub refreshes_per_second: u32,
+    /// What happens when an exchange leaves open which account it means. Default: the most recently connected.
+    pub account_selection: AccountSelection,
     /// Where a refreshed token set is kept, sealed, while the database does not take it. None: in memory only.
     pub rescue_directory: Option<std::path::PathBuf>,
 }
@@ -141,6 +157,9 @@ impl Settings {
             refresh_wait: Duration::from_secs(15),
             refresh_margin: Duration::from_secs(30),
             refresh_ahead: Duration::from_secs(120),
+            refresh_patience: Duration::from_millis(500),
+            refreshes_per_second: 100,
+            account_selection: AccountSelection::Latest,
             rescue_directory: None,
         }
     }

@@ -10,7 +10,10 @@ use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use url::form_urlencoded;
-use vault::{AccessToken, Caller, CompleteRequest, ConnectRequest, MOST_FILTERS, Reason, Refusal};
+use vault::{
+    AccessToken, Caller, CompleteRequest, ConnectRequest, LabelRequest, MOST_FILTERS, Reason,
+    Refusal,
+};
 
 use crate::app::App;
 use crate::body::{self, JsonBody};
@@ -147,6 +150,22 @@ pub(crate) async fn disconnect(
     }
     app.vault.disconnect(&me, &id, &caller).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// `PATCH …/accounts/{id}`: names an account.
+pub(crate) async fn label(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Me(me, _): Me<Create>,
+    Path(id): Path<String>,
+    JsonBody(body): JsonBody,
+) -> Result<Response, Failure> {
+    if !is_account_id(&id) {
+        return Err(Refusal::new(Reason::AccountUnknown).into());
+    }
+    let request = LabelRequest::parse(body)?;
+    let account = app.vault.label_account(&me, &id, request, &caller).await?;
+    Ok(Json(account).into_response())
 }
 
 /// A page of a list; the last one has no `next` (contract 2.8).

@@ -53,7 +53,7 @@ pub fn router(vault: Vault, options: WebOptions) -> Router {
         .route("/me/v1/connected-accounts/accounts", get(me::accounts))
         .route(
             "/me/v1/connected-accounts/accounts/{id}",
-            delete(me::disconnect),
+            delete(me::disconnect).patch(me::label),
         )
         .route("/me/v1/connected-accounts/complete", post(me::complete))
         .route("/me/v1/connected-accounts/connect", post(me::connect))

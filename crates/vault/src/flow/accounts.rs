@@ -1,13 +1,16 @@
-//! A user's own accounts and what they could connect: lists by cursor, and disconnecting (contract 2.8, 2.9).
+//! A user's own accounts and what they could connect: lists by cursor, labels, and disconnecting (contract 2.8, 2.9).
 
 use seal::Purpose;
 use serde::Serialize;
 use store::{Batch, Statement, Value, WriteError, params};
 
 use crate::access_token::AccessToken;
-use crate::account::{self, ACCOUNT_COLUMNS, AccountView, account_columns};
+use crate::account::{self, ACCOUNT_COLUMNS, Account, AccountView, account_columns, column};
+use crate::body::Body;
 use crate::connection::{self, ConnectionView};
-use crate::{Caller, Error, Event, EventKind, Reason, Vault};
+use crate::revocation::NewRevocation;
+use crate::token_set::TokenSet;
+use crate::{Caller, Error, Event, EventKind, Fault, Reason, Refusal, Vault};
 
 /// One page of a list.
 #[derive(Debug, Serialize)]
@@ -17,6 +20,33 @@ pub struct Page<T> {
     /// Where the next page begins; None on the last.
     pub next: Option<String>,
 }
+
+/// What an account shall be called.
+#[derive(Debug)]
+pub struct LabelRequest {
+    label: Option<String>,
+}
+
+impl LabelRequest {
+    /// Reads the body: `label`, 1 to 128 characters; empty or null takes the name away.
+    pub fn parse(body: serde_json::Value) -> Result<Self, Refusal> {
+        let mut body = Body::new(body)?;
+        let label = body.text("label", 0, 128);
+        if label
+            .as_deref()
+            .is_some_and(|label| label.chars().any(char::is_control))
+        {
+            body.wrong("label", "a text without control characters".to_owned());
+        }
+        body.finish()?;
+        Ok(Self {
+            label: label.filter(|label| !label.is_empty()),
+        })
+    }
+}
+
+/// How often a disconnect that lost a race against a refresh of the same account is tried again.
+const REMOVE_ATTEMPTS: u32 = 5;
 
 /// The most connection names a list may be filtered by (contract 2.11).
 pub const MOST_FILTERS: usize = 20;
@@ -55,9 +85,10 @@ impl Vault {
                 bound,
             )
             .await?;
+        let now = self.now();
         let mut views = Vec::with_capacity(rows.len());
         for row in &rows {
-            views.push(account::from_row(row)?.view(row.text(ACCOUNT_COLUMNS)?));
+            views.push(account::from_row(row)?.view(row.text(ACCOUNT_COLUMNS)?, now));
         }
         Ok(self.page("accounts", user_id, views, take, |view| &view.id))
     }
@@ -88,8 +119,45 @@ impl Vault {
         Ok(self.page("connections", user_id, views, take, |view| &view.name))
     }
 
-    /// Removes an account and everything kept for it. The provider is not told; copies of its tokens live on there
-    /// until they end (contract 2.9).
+    /// Names one of the caller's accounts, so that people can tell two apart.
+    pub async fn label_account(
+        &self,
+        me: &AccessToken,
+        account_id: &str,
+        request: LabelRequest,
+        caller: &Caller,
+    ) -> Result<AccountView, Error> {
+        let mut event = Event::succeeded(EventKind::AccountLabelled)
+            .client(&*me.client_id)
+            .account(account_id);
+        event.user_id = me.user_id.clone();
+        let update = Statement::new(
+            "update accounts set label = $3 where id = $1 and user_id = $2",
+            params![account_id, me.user_id.as_deref(), request.label],
+        )
+        .exactly(1);
+        let batch =
+            Batch::new()
+                .with(update)
+                .with(self.audit_statement(&event, caller, self.now()));
+        let ended = match self.db.write(batch).await {
+            Ok(_) => self.own_account(me, account_id).await,
+            // Unknown and somebody else's are one answer (threats CN-28).
+            Err(WriteError::Expectation { .. }) => Err(Reason::AccountUnknown.into()),
+            Err(error) => Err(error.into()),
+        };
+        let account = self.settle(event, ended, caller).await?;
+        let connection = self
+            .first(connection::by_id_statement(&account.connection_id))
+            .await?
+            .map(|row| connection::from_row(&row))
+            .transpose()?
+            .ok_or(Reason::AccountUnknown)?;
+        Ok(account.view(&connection.name, self.now()))
+    }
+
+    /// Removes an account and everything kept for it, at once. The provider is told behind the answer, for as long as it
+    /// takes ([`crate::flow::give_back`]).
     pub async fn disconnect(
         &self,
         me: &AccessToken,
@@ -100,26 +168,63 @@ impl Vault {
             .client(&*me.client_id)
             .account(account_id);
         event.user_id = me.user_id.clone();
-        let delete = Statement::new(
-            "delete from accounts where id = $1 and user_id = $2",
-            params![account_id, me.user_id.as_deref()],
-        )
-        .exactly(1);
-        let batch =
-            Batch::new()
+        let ended = self.remove_account(me, account_id, &event, caller).await;
+        let revocation_id = self.settle(event, ended, caller).await?;
+        self.give_back_behind(revocation_id);
+        Ok(())
+    }
+
+    /// Deletes the account and notes its grant to be given back, in one transaction.
+    async fn remove_account(
+        &self,
+        me: &AccessToken,
+        account_id: &str,
+        event: &Event,
+        caller: &Caller,
+    ) -> Result<String, Error> {
+        for _ in 0..REMOVE_ATTEMPTS {
+            let account = self.own_account(me, account_id).await?;
+            let tokens = TokenSet::open(self, &account.id, account.generation, &account.token_set)?;
+            let (revocation_id, revocation) = self.revocation_statement(&NewRevocation {
+                connection_id: &account.connection_id,
+                account_id: &account.id,
+                user_id: &account.user_id,
+                subject: Some(&account.subject),
+                tokens: &tokens,
+                variables: &account.variables,
+            })?;
+            let delete = Statement::new(
+                "delete from accounts where id = $1 and user_id = $2 and generation = $3",
+                params![
+                    account_id,
+                    me.user_id.as_deref(),
+                    column(account.generation)
+                ],
+            )
+            .exactly(1);
+            let batch = Batch::new()
                 .with(delete)
-                .with(self.audit_statement(&event, caller, self.now()));
-        match self.db.write(batch).await {
-            Ok(_) => Ok(()),
-            Err(WriteError::Expectation { .. }) => {
-                // Unknown and somebody else's are one answer (threats CN-28).
-                let error = Error::from(Reason::AccountUnknown);
-                event.end_in(&error);
-                self.audit(&event, caller).await?;
-                Err(error)
+                .with(revocation)
+                .with(self.audit_statement(event, caller, self.now()));
+            match self.db.write(batch).await {
+                Ok(_) => return Ok(revocation_id),
+                // A refresh came between, or another disconnect: what is there now is given back, if anything is.
+                Err(WriteError::Expectation { .. }) => {}
+                Err(error) => return Err(error.into()),
             }
-            Err(error) => Err(error.into()),
         }
+        Err(Fault::Unavailable("the account is being written by others".to_owned()).into())
+    }
+
+    /// Unknown and somebody else's are one answer (threats CN-28).
+    async fn own_account(&self, me: &AccessToken, account_id: &str) -> Result<Account, Error> {
+        let account = self
+            .first(account::by_id_statement(account_id))
+            .await?
+            .map(|row| account::from_row(&row))
+            .transpose()?
+            .filter(|account| me.user_id.as_deref() == Some(account.user_id.as_str()));
+        Ok(account.ok_or(Reason::AccountUnknown)?)
     }
 
     /// Cuts the extra row off that tells whether there is a next page.

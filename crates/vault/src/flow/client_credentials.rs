@@ -1,5 +1,7 @@
 //! The client credentials grant (RFC 6749 §4.4): a client for itself, for one API that it was granted.
 
+use std::collections::BTreeMap;
+
 use oauth::grant;
 use oauth::scope::Scope;
 use oauth::token_response::TokenResponse;
@@ -77,6 +79,7 @@ impl Vault {
             issued_token_type: None,
             id_token: None,
             refresh_token: None,
+            variables: BTreeMap::new(),
         })
     }
 }

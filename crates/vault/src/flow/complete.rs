@@ -5,9 +5,12 @@
 //! 3. Redeem the code and learn who the account is, with no database connection held.
 //! 4. Store the account, or renew the one with the same id at the provider, together with the audit row.
 //!
-//! What fails after step 2 ends the flow; the provider's grant is then unknown to us and ends by itself or by the
-//! user's hand at the provider.
+//! What fails after step 2 ends the flow. Once the provider has given tokens, they are given back then
+//! ([`crate::flow::give_back`]): nothing of a flow that failed lives on there.
 
+use std::collections::BTreeMap;
+
+use provider::{Downscope, Profile, TokenAnswer};
 use seal::{SecretString, TokenKind};
 use serde_json::Value;
 use store::{Batch, Statement, WriteError, params};
@@ -18,7 +21,9 @@ use crate::body::Body;
 use crate::connect_flow::{self, ConnectFlow, ConnectState, FlowSecrets};
 use crate::connection::Connection;
 use crate::flow::connect::provider_refusal;
-use crate::token_set::{TokenSet, after};
+use crate::lifetime::Ends;
+use crate::revocation::NewRevocation;
+use crate::token_set::TokenSet;
 use crate::{Caller, Error, Event, EventKind, Fault, Reason, Refusal, Vault};
 
 /// A parsed complete request (contract 2.7).
@@ -47,12 +52,12 @@ impl CompleteRequest {
     }
 }
 
-/// Who the account is and what the provider gave for it.
-struct Granted {
-    identity: provider::Identity,
+/// What the provider gave.
+struct Grant {
     tokens: TokenSet,
     scopes: Vec<String>,
     refresh_expires_in: Option<u64>,
+    variables: BTreeMap<String, String>,
 }
 
 /// How often a write that lost a race against a refresh of the same account is tried again.
@@ -108,33 +113,91 @@ impl Vault {
             Err(error) => return Err(error.into()),
         }
 
-        // Steps 3 and 4.
-        let stored = async {
-            let code = secrets
-                .provider_code
-                .as_ref()
-                .ok_or_else(|| Fault::Internal("a returned flow has no code".to_owned()))?;
-            let granted = self.redeem(&flow, &connection, code, &secrets).await?;
-            // Told in the audit row: somebody should know that a provider gives more than was asked for (CN-26).
-            let excess: Vec<&str> = granted
-                .scopes
-                .iter()
-                .filter(|scope| !flow.scopes.contains(scope))
-                .map(String::as_str)
-                .collect();
-            if !excess.is_empty() {
-                *event = event.clone().detail("scope_excess", excess.join(" "));
-            }
-            self.store_account(&flow, &connection, granted, event, caller)
-                .await
-        }
-        .await;
+        // Steps 3 and 4, in a task of their own: a caller who hangs up must not leave a grant behind that nobody knows.
+        let vault = self.clone();
+        let (mut known, caller) = (event.clone(), caller.clone());
+        let (known, stored) = tokio::spawn(async move {
+            let stored = vault
+                .complete_returned(&flow, &connection, &secrets, &mut known, &caller)
+                .await;
+            (known, stored)
+        })
+        .await
+        .map_err(|_panic| Fault::Internal("completing a connect flow broke off".to_owned()))?;
+        *event = known;
+        stored
+    }
+
+    async fn complete_returned(
+        &self,
+        flow: &ConnectFlow,
+        connection: &Connection,
+        secrets: &FlowSecrets,
+        event: &mut Event,
+        caller: &Caller,
+    ) -> Result<AccountView, Error> {
+        let stored = self
+            .redeem_and_store(flow, connection, secrets, event, caller)
+            .await;
         if stored.is_err() {
             self.db
-                .write(Batch::new().with(connect_flow::fail_statement(&flow)))
+                .write(Batch::new().with(connect_flow::fail_statement(flow)))
                 .await?;
         }
         stored
+    }
+
+    async fn redeem_and_store(
+        &self,
+        flow: &ConnectFlow,
+        connection: &Connection,
+        secrets: &FlowSecrets,
+        event: &mut Event,
+        caller: &Caller,
+    ) -> Result<AccountView, Error> {
+        let code = secrets
+            .provider_code
+            .as_ref()
+            .ok_or_else(|| Fault::Internal("a returned flow has no code".to_owned()))?;
+        let (answer, variables) = self.redeem(connection, code, secrets).await?;
+        let identity = self
+            .identify(connection, &answer, secrets, &variables)
+            .await;
+        let refresh_expires_in = answer.refresh_token_expires_in;
+        let tokens = TokenSet::of_grant(answer, self.now());
+        let mut grant = Grant {
+            scopes: scopes_granted(connection.profile(self), &tokens, &flow.scopes),
+            tokens,
+            refresh_expires_in,
+            variables,
+        };
+        let (subject, failure) = match identity {
+            Err(failure) => (None, failure),
+            Ok(identity) => {
+                // Told in the audit row: somebody should know that a provider gives more than was asked for (CN-26).
+                let excess: Vec<&str> = grant
+                    .scopes
+                    .iter()
+                    .filter(|scope| !flow.scopes.contains(scope))
+                    .map(String::as_str)
+                    .collect();
+                if !excess.is_empty() {
+                    *event = event.clone().detail("scope_excess", excess.join(" "));
+                }
+                match self
+                    .store_account(flow, connection, &identity, &mut grant, event, caller)
+                    .await
+                {
+                    Ok(view) => return Ok(view),
+                    Err(failure) => (Some(identity.subject), failure),
+                }
+            }
+        };
+        // The answer is the failure that came first, whatever becomes of the tokens.
+        if let Err(error) = self.abandon(flow, &grant, subject.as_deref()).await {
+            tracing::error!(flow.id = %flow.id, error = ?error, "a grant that came to nothing could not be noted to be given back");
+        }
+        Err(failure)
     }
 
     /// Everything that the row and the request decide between them, in the order in which it is safe to say why.
@@ -205,127 +268,168 @@ impl Vault {
         }
     }
 
+    /// Step 3, the first half: from here on there is something to give back.
     async fn redeem(
         &self,
-        flow: &ConnectFlow,
         connection: &Connection,
         code: &SecretString,
         secrets: &FlowSecrets,
-    ) -> Result<Granted, Error> {
-        let settings = connection.provider_settings(self)?;
+    ) -> Result<(TokenAnswer, BTreeMap<String, String>), Error> {
+        let callback_uri = connection.callback_uri(self);
+        let grant = provider::CodeGrant {
+            code,
+            redirect_uri: &callback_uri,
+            code_verifier: secrets.code_verifier.as_ref(),
+            variables: &secrets.variables,
+        };
+        let now = self.now();
         let answer = self
-            .provider
-            .redeem_code(
-                &settings,
-                &provider::CodeGrant {
-                    code,
-                    redirect_uri: &connection.callback_uri(self),
-                    code_verifier: secrets.code_verifier.as_ref(),
-                    variables: &secrets.variables,
-                },
-                self.now(),
-            )
-            .await
+            .ask_as_client(connection, |settings| {
+                let grant = &grant;
+                async move { self.provider.redeem_code(&settings, grant, now).await }
+            })
+            .await?
             .map_err(|failure| provider_refusal(&failure))?;
+        let mut variables = secrets.variables.clone();
+        variables.extend(answer.variables.clone());
+        Ok((answer, variables))
+    }
+
+    /// Step 3, the second half.
+    async fn identify(
+        &self,
+        connection: &Connection,
+        answer: &TokenAnswer,
+        secrets: &FlowSecrets,
+        variables: &BTreeMap<String, String>,
+    ) -> Result<provider::Identity, Error> {
+        let settings = connection.provider_settings(self)?;
+        let nonce = secrets.nonce.as_ref().map(SecretString::reveal);
         let identity = self
             .provider
-            .identify(
-                &settings,
-                &answer,
-                secrets.nonce.as_ref().map(SecretString::reveal),
-                &secrets.variables,
-                self.now(),
-            )
+            .identify(&settings, answer, nonce, variables, self.now())
             .await
             .map_err(|failure| provider_refusal(&failure))?;
         if identity.subject.is_empty() && !settings.options.allow_missing_user_id {
             return Err(Reason::IdentityMissing.into());
         }
-        // RFC 6749 §5.1: an answer without scope granted what was asked for.
-        let scopes = answer.scopes.clone().unwrap_or_else(|| flow.scopes.clone());
-        let refresh_expires_in = answer.refresh_token_expires_in;
-        Ok(Granted {
-            identity,
-            scopes,
-            refresh_expires_in,
-            tokens: TokenSet::from_answer(answer, None, self.now()),
-        })
+        Ok(identity)
+    }
+
+    /// Nothing came of a grant: it is given back, behind the answer.
+    async fn abandon(
+        &self,
+        flow: &ConnectFlow,
+        grant: &Grant,
+        subject: Option<&str>,
+    ) -> Result<(), Error> {
+        let (id, statement) = self.revocation_statement(&NewRevocation {
+            connection_id: &flow.connection_id,
+            account_id: "",
+            user_id: &flow.user_id,
+            subject,
+            tokens: &grant.tokens,
+            variables: &grant.variables,
+        })?;
+        self.db.write(Batch::new().with(statement)).await?;
+        self.give_back_behind(id);
+        Ok(())
     }
 
     async fn store_account(
         &self,
         flow: &ConnectFlow,
         connection: &Connection,
-        granted: Granted,
+        identity: &provider::Identity,
+        grant: &mut Grant,
         event: &mut Event,
         caller: &Caller,
     ) -> Result<AccountView, Error> {
         let now = self.now();
+        let profile = connection
+            .profile(self)
+            .ok_or(Reason::ProviderClientMisconfigured)?;
+        let class = connection.refresh_class(profile)?;
         for _ in 0..STORE_ATTEMPTS {
             let existing = self
                 .first(account::by_subject_statement(
                     &flow.user_id,
                     &connection.id,
-                    &granted.identity.subject,
+                    &identity.subject,
                 ))
                 .await?
                 .map(|row| account::from_row(&row))
                 .transpose()?;
-            let is_new = existing.is_none();
-            let before = existing.map_or_else(
-                || (seal::random_id(self.entropy.as_ref(), "cac_"), 0, 0, now),
-                |account| {
-                    (
-                        account.id,
-                        account.generation,
-                        account.attempt,
-                        account.created_at,
-                    )
-                },
+            let id = match &existing {
+                Some(account) => account.id.clone(),
+                None => seal::random_id(self.entropy.as_ref(), "cac_"),
+            };
+            let before = existing.as_ref();
+            let generation = before.map_or(0, |account| account.generation);
+            grant.tokens.begin_at(generation + 1);
+            let ends = Ends::of_grant(
+                &id,
+                profile,
+                class,
+                &grant.tokens,
+                grant.refresh_expires_in,
+                now,
             );
-            let (id, generation, attempt, created_at) = before;
             let account = Account {
                 user_id: flow.user_id.clone(),
                 connection_id: connection.id.clone(),
-                subject: granted.identity.subject.clone(),
-                login: granted.identity.login.clone(),
-                email: granted.identity.email.clone(),
-                display_name: granted.identity.name.clone(),
-                scopes: granted.scopes.clone(),
+                subject: identity.subject.clone(),
+                login: identity.login.clone(),
+                email: identity.email.clone(),
+                display_name: identity.name.clone(),
+                organization: identity.organization.clone(),
+                label: before.and_then(|account| account.label.clone()),
+                scopes: grant.scopes.clone(),
+                requested_scopes: flow.scopes.clone(),
+                variables: grant.variables.clone(),
                 status: AccountStatus::Active,
-                token_set: granted.tokens.seal(self, &id, generation + 1)?,
+                token_set: grant.tokens.seal(self, &id, generation + 1)?,
                 generation: generation + 1,
-                refresh_expires_at: granted
-                    .refresh_expires_in
-                    .map(|seconds| after(now, seconds)),
+                access_expires_at: grant.tokens.whole.expires_at,
+                refresh_expires_at: ends.authorization,
+                keep_alive_at: ends.keep_alive,
                 // A refresh that is in flight for the old token set may not commit over the new one.
-                attempt: attempt + 1,
+                attempt: before.map_or(0, |account| account.attempt) + 1,
                 failures: 0,
                 failure: None,
                 retry_at: None,
-                created_at,
+                created_at: before.map_or(now, |account| account.created_at),
                 connected_at: now,
+                refreshed_at: Some(now),
                 leased: false,
                 id,
             };
             event.account_id = Some(account.id.clone());
             event.scopes = Some(account.scopes.join(" "));
-            let write = if is_new {
-                insert_statement(&account, granted.tokens.expires_at)?
-            } else {
-                renew_statement(&account, granted.tokens.expires_at, generation)?
+            let write = match before {
+                None => insert_statement(&account)?,
+                Some(_) => renew_statement(&account, generation)?,
             };
             let complete = Statement::new(
                 "update connect_flows set state = 'completed' where id = $1 and state = 'redeeming'",
                 params![flow.id.as_str()],
             )
             .exactly(1);
-            let batch = Batch::new()
+            let mut batch = Batch::new()
                 .with(write)
                 .with(complete)
                 .with(self.audit_statement(event, caller, now));
+            if let Some(before) = before {
+                let told = [
+                    before.recovered(false, &connection.name),
+                    before.scopes_changed(&account.scopes, &connection.name),
+                ];
+                for event in told.into_iter().flatten() {
+                    batch = batch.with(self.audit_statement(&event, caller, now));
+                }
+            }
             match self.db.write(batch).await {
-                Ok(_) => return Ok(account.view(&connection.name)),
+                Ok(_) => return Ok(account.view(&connection.name, now)),
                 // A refresh or a second connect came between: read again and renew what is there now.
                 Err(
                     WriteError::Expectation { statement: 0, .. }
@@ -338,15 +442,29 @@ impl Vault {
     }
 }
 
-fn insert_statement(
-    account: &Account,
-    access_expires_at: Option<jiff::Timestamp>,
-) -> Result<Statement, Error> {
+/// What the grant covers. RFC 6749 §5.1: an answer without scope granted what was asked for. Where a token is good for one
+/// resource, its scopes are not all that was granted.
+fn scopes_granted(profile: Option<&Profile>, tokens: &TokenSet, asked: &[String]) -> Vec<String> {
+    let by_resource =
+        profile.is_some_and(|profile| profile.refresh.downscope == Downscope::Resource);
+    let said = tokens.scopes();
+    match (said, by_resource) {
+        (Some(said), false) => said,
+        (Some(said), true) => {
+            let further = said.into_iter().filter(|scope| !asked.contains(scope));
+            asked.iter().cloned().chain(further).collect()
+        }
+        (None, _) => asked.to_vec(),
+    }
+}
+
+fn insert_statement(account: &Account) -> Result<Statement, Error> {
     Ok(Statement::new(
-        "insert into accounts (id, user_id, connection_id, subject, login, email, display_name, scopes, status,
-                               generation, token_set, access_expires_at, refresh_expires_at, attempt, failures,
-                               created_at, connected_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, 0, $15, $16)",
+        "insert into accounts (id, user_id, connection_id, subject, login, email, display_name, organization, label,
+                               scopes, requested_scopes, variables, status, generation, token_set, access_expires_at,
+                               refresh_expires_at, keep_alive_at, attempt, failures, created_at, connected_at,
+                               refreshed_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, 0, $20, $21, $22)",
         params![
             account.id.as_str(),
             account.user_id.as_str(),
@@ -355,43 +473,50 @@ fn insert_statement(
             account.login.as_deref(),
             account.email.as_deref(),
             account.display_name.as_deref(),
+            account.organization.as_deref(),
+            account.label.as_deref(),
             serde_json::to_string(&account.scopes)?,
+            serde_json::to_string(&account.requested_scopes)?,
+            serde_json::to_string(&account.variables)?,
             account.status.as_str(),
             column(account.generation),
             account.token_set.clone(),
-            access_expires_at,
+            account.access_expires_at,
             account.refresh_expires_at,
+            account.keep_alive_at,
             column(account.attempt),
             account.created_at,
             account.connected_at,
+            account.refreshed_at,
         ],
     )
     .exactly(1))
 }
 
-fn renew_statement(
-    account: &Account,
-    access_expires_at: Option<jiff::Timestamp>,
-    generation_before: u64,
-) -> Result<Statement, Error> {
+fn renew_statement(account: &Account, generation_before: u64) -> Result<Statement, Error> {
     Ok(Statement::new(
         "update accounts
-            set login = $2, email = $3, display_name = $4, scopes = $5, status = $6, status_reason = null,
-                generation = $7, token_set = $8, access_expires_at = $9, refresh_expires_at = $10, attempt = $11,
+            set login = $2, email = $3, display_name = $4, organization = $5, scopes = $6, requested_scopes = $7,
+                variables = $8, status = $9, status_reason = null, generation = $10, token_set = $11,
+                access_expires_at = $12, refresh_expires_at = $13, keep_alive_at = $14, attempt = $15,
                 lease_owner = null, lease_until = null, failures = 0, failure = null, retry_at = null,
-                connected_at = $12
-          where id = $1 and generation = $13",
+                connected_at = $16, refreshed_at = $16, warned_for = null
+          where id = $1 and generation = $17",
         params![
             account.id.as_str(),
             account.login.as_deref(),
             account.email.as_deref(),
             account.display_name.as_deref(),
+            account.organization.as_deref(),
             serde_json::to_string(&account.scopes)?,
+            serde_json::to_string(&account.requested_scopes)?,
+            serde_json::to_string(&account.variables)?,
             account.status.as_str(),
             column(account.generation),
             account.token_set.clone(),
-            access_expires_at,
+            account.access_expires_at,
             account.refresh_expires_at,
+            account.keep_alive_at,
             column(account.attempt),
             account.connected_at,
             column(generation_before),

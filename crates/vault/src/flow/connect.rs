@@ -15,6 +15,7 @@
 //! on a page.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use oauth::params::Params;
 use oauth::redirect_uri::append_params;
@@ -24,6 +25,7 @@ use serde_json::Value;
 use store::{Batch, Statement, WriteError, params};
 
 use crate::access_token::AccessToken;
+use crate::account::{self, Account};
 use crate::body::Body;
 use crate::client::Client;
 use crate::connect_flow::{self, ConnectFlow, ConnectState, FlowSecrets};
@@ -31,7 +33,9 @@ use crate::connection::{self, Connection, ConnectionForClient};
 use crate::session::Session;
 use crate::token_set::after;
 use crate::user::User;
-use crate::{Caller, Error, Event, EventKind, Reason, Refusal, Vault, client, user};
+use crate::{
+    AccountSelection, Caller, Error, Event, EventKind, Reason, Refusal, Vault, client, user,
+};
 
 /// A parsed connect request (contract 2.5).
 #[derive(Debug)]
@@ -216,6 +220,7 @@ impl Vault {
             .read_all(vec![
                 client::by_id_statement(&me.client_id),
                 connection::for_client_statement(&request.connection, &me.client_id),
+                account::of_user_statement(user_id, &request.connection),
             ])
             .await?
             .into_iter();
@@ -239,7 +244,12 @@ impl Vault {
         let now = self.now();
         let session = seal::mint(TokenKind::AuthSession, self.entropy.as_ref(), &self.ring);
         let ticket = seal::mint(TokenKind::ConnectTicket, self.entropy.as_ref(), &self.ring);
-        let scopes = scopes_to_ask(request.scopes, &connection.scopes);
+        let mut scopes = scopes_to_ask(request.scopes, &connection.scopes);
+        let mut accounts = Vec::new();
+        for row in rows.next().unwrap_or_default() {
+            accounts.push(account::from_row(&row)?);
+        }
+        keep_granted(&mut scopes, accounts, &request.authorization_params);
         let insert = Statement::new(
             "insert into connect_flows (id, auth_session_hash, ticket_id, ticket_hash, user_id, client_id,
                                         connection_id, redirect_uri, client_state, code_challenge, scopes,
@@ -699,6 +709,36 @@ fn scopes_to_ask(asked: Option<Vec<String>>, configured: &[String]) -> Vec<Strin
     scopes
 }
 
+/// Many providers' new grant replaces the old one, with its scopes: who asks for one more would lose the others. So what
+/// was asked for before is asked for again, where it is clear which account is meant: the only one, or the one that
+/// `login_hint` names, and the person is not asked to choose another.
+fn keep_granted(scopes: &mut Vec<String>, accounts: Vec<Account>, params: &[(String, String)]) {
+    let param = |name: &str| {
+        params
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.as_str())
+    };
+    if param("prompt").is_some_and(|prompt| prompt.split(' ').any(|word| word == "select_account"))
+    {
+        return;
+    }
+    let Ok(account) = account::select(accounts, param("login_hint"), AccountSelection::Required)
+    else {
+        return;
+    };
+    let before = if account.requested_scopes.is_empty() {
+        account.scopes
+    } else {
+        account.requested_scopes
+    };
+    for scope in before {
+        if !scopes.contains(&scope) {
+            scopes.push(scope);
+        }
+    }
+}
+
 fn refused_event(flow: &ConnectFlow, refusal: &Refusal) -> Event {
     Event::of_error(EventKind::ConnectRefused, &Error::from(refusal.clone()))
         .client(&*flow.client_id)
@@ -732,6 +772,9 @@ fn error_answer(
     }
 }
 
+/// The wait that is told where the provider limits requests and does not say for how long.
+const DEFAULT_WAIT: Duration = Duration::from_secs(30);
+
 /// What a provider's failure means for somebody who is connecting an account.
 pub(crate) fn provider_refusal(failure: &provider::Failure) -> Refusal {
     use provider::FailureKind;
@@ -740,9 +783,8 @@ pub(crate) fn provider_refusal(failure: &provider::Failure) -> Refusal {
             "The provider did not accept the authorization code. Start a new connect flow.",
         ),
         FailureKind::ClientMisconfigured => Refusal::new(Reason::ProviderClientMisconfigured),
-        FailureKind::RateLimited { retry_after } => {
-            Refusal::new(Reason::ProviderRateLimited).retry_after_duration(*retry_after)
-        }
+        FailureKind::RateLimited { retry_after } => Refusal::new(Reason::ProviderRateLimited)
+            .retry_after_duration(retry_after.unwrap_or(DEFAULT_WAIT)),
         FailureKind::InvalidResponse => Refusal::new(Reason::ProviderAnswerInvalid),
         FailureKind::ScopeMissing => Refusal::new(Reason::ProviderRefused)
             .describe("The provider does not grant the scopes that were asked for."),

@@ -6,9 +6,11 @@
 //! 3. One round trip reads the subject's state, the connection as this client may see it, and the user's accounts.
 //! 4. The subject token is live, bound to this client or its API, and its user too.
 //! 5. The connection is enabled for the client; a worker's own lists cover connection, scopes and address.
-//! 6. The account is picked: by `login_hint`, else the most recently connected.
+//! 6. The account is picked: by `login_hint`, else the most recently connected, or none where callers have to choose.
+//!    Then the token: the grant's own, a further one, or a narrow one where `scope` asks for it and the provider can.
 //! 7. A token with life beyond the margin is taken; one close to its end is taken and refreshed behind; one past it is
-//!    refreshed first, and everything is read and checked again.
+//!    refreshed first, and everything is read and checked again. Nobody waits long for a refresh while there is a token
+//!    that lives.
 //! 8. The audit row is durable before the answer, together with the mark that a worker's request was used.
 //!
 //! RFC 8693; codes and statuses of the Auth0 spelling as in the wire contract (2.1), of the RFC spelling as in RFC 8693
@@ -21,17 +23,18 @@ use jiff::Timestamp;
 use oauth::grant;
 use oauth::token_request::{Dialect, SubjectTokenType, VaultExchange};
 use oauth::token_response::TokenResponse;
+use provider::{Downscope, Profile};
 use store::{Batch, Row, Statement, WriteError};
 
 use crate::access_token;
-use crate::account::{self, Account};
+use crate::account::{self, Account, AccountStatus};
 use crate::client::{AuthenticatedClient, Client};
 use crate::connection::{self, Connection};
 use crate::flow::refresh::Wanted;
 use crate::flow::worker::WorkerRequest;
 use crate::refresh_token;
-use crate::token_set::{Freshness, TokenSet};
-use crate::{Caller, Error, Event, EventKind, Fault, Reason, Refusal, Vault};
+use crate::token_set::{Freshness, Margins, Target, Token, TokenSet};
+use crate::{AccountSelection, Caller, Error, Event, EventKind, Fault, Reason, Refusal, Vault};
 
 /// The longest `expires_in` that is answered, and the one for a token without an end: a client that caches by it asks
 /// again within the hour and so learns of a disconnect.
@@ -111,33 +114,62 @@ impl Vault {
                 Some(row) => connection::for_client_from_row(row)?.usable()?,
                 None => return Err(Reason::AccountNotConnected.into()),
             };
-            let account = pick_account(&found.accounts, &principal, request)?;
+            let account = pick_account(
+                &found.accounts,
+                &principal,
+                request,
+                self.settings.account_selection,
+            )?;
             event.account_id = Some(account.id.clone());
-            check_scopes(&account, request, principal.allowed_scopes.as_ref())?;
-            if let Some(reason) = account.status.refusal() {
-                return Err(reason.into());
+            let profile = connection
+                .profile(self)
+                .ok_or(Reason::ProviderClientMisconfigured)?;
+            let tokens = TokenSet::open(self, &account.id, account.generation, &account.token_set)?;
+            let allowed = principal.allowed_scopes.as_ref();
+            let target = pick_token(&account, profile, &tokens, request, allowed)?;
+            let token = tokens.get(&target);
+            check_token(&account, token, &target, request, allowed)?;
+            let alive = token.filter(|token| token.is_alive(self.now()));
+            match (&account.status, alive) {
+                // It was us who lost the refresh token; nobody took the access token back.
+                (AccountStatus::Active, _) | (AccountStatus::OutcomeUnknown, Some(_)) => {}
+                (status, _) => {
+                    if let Some(reason) = status.refusal() {
+                        return Err(reason.into());
+                    }
+                }
             }
             // Step 7. After a refresh the provider has given what it gives: a short life is no reason to ask again.
-            let tokens = TokenSet::open(self, &account.id, account.generation, &account.token_set)?;
             let min_ttl = request
                 .min_ttl
                 .filter(|_| round == 0)
                 .map(Duration::from_secs);
+            let margins = Margins::of(&self.settings, profile, &account.id);
             let wanted = Wanted {
-                generation: account.generation,
+                since: token.map(|token| token.since),
+                target,
             };
-            let freshness = tokens.freshness(self.now(), self.margins(), min_ttl);
-            if freshness == Freshness::Ageing && round == 0 && tokens.refresh_token.is_some() {
-                self.refresh_behind(&account.id, wanted, caller);
-            }
-            // A refresh that failed, or brought less than a margin, does not take away a token that still lives.
-            let is_last = failed.is_some() || round == REFRESH_ROUNDS;
-            if freshness != Freshness::Stale || (is_last && tokens.is_alive(self.now())) {
+            let freshness = |min_ttl| {
+                token.map_or(Freshness::Stale, |token| {
+                    token.freshness(self.now(), margins, min_ttl)
+                })
+            };
+            // Where nothing can bring another token, one that lives is as good as fresh.
+            let renewable = account.status == AccountStatus::Active
+                && connection.can_renew(self, profile, &tokens, &wanted.target)?;
+            let is_last = failed.is_some() || round == REFRESH_ROUNDS || !renewable;
+            let stale = freshness(min_ttl) == Freshness::Stale;
+            if let Some(token) = token
+                && (!stale || (is_last && alive.is_some()))
+            {
+                if freshness(None) == Freshness::Ageing && round == 0 && renewable {
+                    self.refresh_behind(&account.id, wanted, caller);
+                }
                 // Step 8.
                 let served = Served {
                     connection: &connection,
                     account: &account,
-                    tokens: &tokens,
+                    token,
                     once: principal.once,
                 };
                 return self.answer(served, request, event, caller).await;
@@ -145,7 +177,18 @@ impl Vault {
             if let Some(error) = failed {
                 return Err(error);
             }
-            match self.refresh_account(&account.id, wanted, caller).await {
+            // A caller who asks for more life than is left gets the time that it takes.
+            let impatient =
+                alive.is_some() && freshness(None) == Freshness::Stale && min_ttl.is_none();
+            let patience = if impatient {
+                self.settings.refresh_patience
+            } else {
+                self.settings.refresh_wait
+            };
+            match self
+                .refresh_account(&account.id, wanted, patience, caller)
+                .await
+            {
                 Ok(()) => {}
                 Err(error) if is_definite(&error) => return Err(error),
                 Err(error) => failed = Some(error),
@@ -295,11 +338,11 @@ impl Vault {
         let Served {
             connection,
             account,
-            tokens,
+            token,
             once,
         } = served;
-        let scope = account.scopes.join(" ");
-        let expires_in = tokens.seconds_left(self.now()).unwrap_or(LONGEST_ANSWER);
+        let scope = scopes_of(account, token).join(" ");
+        let expires_in = token.seconds_left(self.now()).unwrap_or(LONGEST_ANSWER);
         event.connection = Some(connection.name.clone());
         event.scopes = Some(scope.clone());
         let event = event
@@ -308,7 +351,7 @@ impl Vault {
             .detail("generation", account.generation)
             .detail(
                 "token_thumbprint",
-                seal::sha256_hex_thumbprint(tokens.access_token.reveal().as_bytes()),
+                seal::sha256_hex_thumbprint(token.access_token.reveal().as_bytes()),
             );
         match once {
             None => self.audit(&event, caller).await?,
@@ -324,13 +367,14 @@ impl Vault {
             }
         }
         Ok(TokenResponse {
-            access_token: tokens.access_token.reveal().to_owned(),
+            access_token: token.access_token.reveal().to_owned(),
             token_type: "Bearer".to_owned(),
             expires_in,
             scope,
             issued_token_type: Some(request.requested_token_type.as_str().to_owned()),
             id_token: None,
             refresh_token: None,
+            variables: account.variables.clone(),
         })
     }
 }
@@ -339,7 +383,7 @@ impl Vault {
 struct Served<'a> {
     connection: &'a Connection,
     account: &'a Account,
-    tokens: &'a TokenSet,
+    token: &'a Token,
     /// Uses the subject token up, where it is good once.
     once: Option<Statement>,
 }
@@ -355,6 +399,7 @@ fn pick_account(
     rows: &[Row],
     principal: &Principal,
     request: &VaultExchange,
+    selection: AccountSelection,
 ) -> Result<Account, Error> {
     let mut accounts = Vec::with_capacity(rows.len());
     for row in rows {
@@ -364,7 +409,11 @@ fn pick_account(
             accounts.push(account);
         }
     }
-    Ok(account::select(accounts, request.login_hint.as_deref())?)
+    Ok(account::select(
+        accounts,
+        request.login_hint.as_deref(),
+        selection,
+    )?)
 }
 
 /// Whether a refresh failed for good: no token is served after that.
@@ -382,34 +431,118 @@ fn may_exchange(client: &Client) -> bool {
         && (client.may_use_grant(grant::TOKEN_VAULT) || client.may_use_grant(grant::TOKEN_EXCHANGE))
 }
 
-/// What is asked for has to be there, and a narrower token is never answered with a wider one.
-///
-/// On Auth0's refresh and access token exchange `scope` has no effect beyond that (contract 2.1): what is granted is
-/// answered in full. The RFC spelling and workers are refused, because we cannot yet ask a provider for less.
-fn check_scopes(
+/// What a token is good for.
+fn scopes_of<'a>(account: &'a Account, token: &'a Token) -> &'a [String] {
+    token.scopes.as_deref().unwrap_or(&account.scopes)
+}
+
+/// Whether an answer must not be wider than what was asked for. On Auth0's refresh and access token exchange `scope` has
+/// no effect beyond being there (contract 2.1); the RFC spelling and workers mean it.
+fn is_strict(request: &VaultExchange, allowed: Option<&BTreeSet<String>>) -> bool {
+    request.dialect == Dialect::Rfc8693 || allowed.is_some()
+}
+
+/// Step 6: the token that covers what is asked for, without being asked for it one by one where the grant's own does.
+fn pick_token(
     account: &Account,
+    profile: &Profile,
+    tokens: &TokenSet,
     request: &VaultExchange,
     allowed: Option<&BTreeSet<String>>,
-) -> Result<(), Error> {
-    let granted: BTreeSet<&str> = account.scopes.iter().map(String::as_str).collect();
-    if let Some(asked) = &request.scope {
-        if !asked.iter().all(|scope| granted.contains(scope)) {
-            return Err(Reason::ScopeNotAvailable.into());
-        }
-        let narrower = asked.iter().count() < granted.len();
-        let strict = request.dialect == Dialect::Rfc8693 || allowed.is_some();
-        if narrower && strict {
-            return Err(Reason::ScopeNotAvailable.into());
-        }
+) -> Result<Target, Reason> {
+    let Some(asked) = &request.scope else {
+        return Ok(Target::Whole);
+    };
+    let asked: BTreeSet<&str> = asked.iter().collect();
+    let covered = |scopes: &[String]| {
+        asked
+            .iter()
+            .all(|scope| scopes.iter().any(|held| held == scope))
+    };
+    if asked.is_empty() {
+        return Ok(Target::Whole);
     }
+    if !covered(&account.scopes) {
+        return Err(Reason::ScopeMissing);
+    }
+    let whole = scopes_of(account, &tokens.whole);
+    if covered(whole) && !(is_strict(request, allowed) && asked.len() < whole.len()) {
+        return Ok(Target::Whole);
+    }
+    let further = tokens.further().find(|(_, token)| {
+        let held = token.scopes.as_deref().unwrap_or_default();
+        covered(held) && !(is_strict(request, allowed) && asked.len() < held.len())
+    });
+    if let Some((name, _)) = further {
+        return Ok(Target::Further(name.to_owned()));
+    }
+    let refresh = &profile.refresh;
+    // A refresh that ends the tokens that were handed out is no way to get one more.
+    let can = !refresh.invalidates_access_token
+        && match refresh.downscope {
+            Downscope::None => false,
+            Downscope::Resource => one_resource(&asked, refresh.default_resource.as_deref()),
+            Downscope::Scope => true,
+        };
+    if can {
+        Ok(Target::Narrow(
+            asked.into_iter().map(str::to_owned).collect(),
+        ))
+    } else {
+        Err(Reason::ScopeMissing)
+    }
+}
+
+/// Whether scopes are all of one resource: what stands before the last slash, or the provider's usual one. Those that
+/// OpenID Connect defines belong to every resource.
+fn one_resource(scopes: &BTreeSet<&str>, usual: Option<&str>) -> bool {
+    let usual = usual.unwrap_or_default();
+    let resources: BTreeSet<&str> = scopes
+        .iter()
+        .filter(|scope| !account::is_protocol_scope(scope))
+        .map(|scope| {
+            scope
+                .rsplit_once('/')
+                .map_or(usual, |(resource, _)| resource)
+        })
+        .collect();
+    resources.len() <= 1
+}
+
+/// A token is not answered where it is wider than it may be. A narrow one that is not there yet is checked by what will
+/// be asked for.
+fn check_token(
+    account: &Account,
+    token: Option<&Token>,
+    target: &Target,
+    request: &VaultExchange,
+    allowed: Option<&BTreeSet<String>>,
+) -> Result<(), Reason> {
+    let asked: Vec<String>;
+    let scopes = match (token, target) {
+        (Some(token), _) => scopes_of(account, token),
+        (None, Target::Narrow(scopes)) => {
+            asked = scopes.iter().cloned().collect();
+            &asked
+        }
+        (None, Target::Further(_) | Target::Whole) => &account.scopes,
+    };
     if let Some(allowed) = allowed {
         // These name the protocol, not a right at the provider.
-        let beyond = granted.iter().any(|scope| {
-            !matches!(*scope, "openid" | "offline_access") && !allowed.contains(*scope)
+        let beyond = scopes.iter().any(|scope| {
+            !matches!(scope.as_str(), "openid" | "offline_access") && !allowed.contains(scope)
         });
         if beyond {
-            return Err(Reason::PrivilegedAccessNotGranted.into());
+            return Err(Reason::PrivilegedAccessNotGranted);
         }
+    }
+    // A provider that was asked for less and gave more.
+    if let (Target::Narrow(asked), true) = (target, is_strict(request, allowed))
+        && scopes
+            .iter()
+            .any(|scope| !account::is_protocol_scope(scope) && !asked.contains(scope))
+    {
+        return Err(Reason::ScopeMissing);
     }
     Ok(())
 }

@@ -7,6 +7,8 @@ mod client_credentials;
 pub(crate) mod complete;
 pub(crate) mod connect;
 mod exchange;
+mod give_back;
+pub(crate) mod keep_alive;
 mod login;
 pub(crate) mod logout;
 pub(crate) mod push_request;

@@ -6,6 +6,8 @@
 //! 3. Use it up, once over all nodes, together with the refresh token and the audit row.
 //! 4. Sign.
 
+use std::collections::BTreeMap;
+
 use oauth::grant;
 use oauth::opaque::Opaque;
 use oauth::pkce::{CodeChallenge, CodeVerifier};
@@ -176,6 +178,7 @@ impl Vault {
             issued_token_type: None,
             id_token,
             refresh_token,
+            variables: BTreeMap::new(),
         })
     }
 

@@ -1,36 +1,45 @@
-//! Refreshing an account's token set at its provider: the part that others get wrong.
+//! Refreshing an account's tokens at its provider: the part that others get wrong.
 //!
-//! 1. One flight an account in this process ([`Flights`]); whoever else asks waits for it and reads the row again.
+//! 1. One flight a token in this process ([`Flights`]); whoever else asks waits for it and reads the row again.
 //! 2. The flight reads the row. Somebody may have refreshed, disconnected or given up meanwhile: then it is done.
-//! 3. Another node holds the lease: look again until it is done or gone. The provider was silent for a while: leave it
-//!    alone, but for a probe now and then.
+//! 3. Another node or flight holds the account's lease: look again until it is done or gone. The provider was silent for
+//!    a while, or has had all that it takes: leave it alone, but for a probe now and then ([`crate::gate`]).
 //! 4. Commit the lease and an intent row, where generation and attempt are still those read. If that cannot be
 //!    committed, the provider is not called.
 //! 5. Call the provider, with no database connection held, renewing the lease meanwhile. The flight is a task of its
-//!    own: it outlives the request that began it.
+//!    own: it outlives the request that began it. A client secret that is refused gives way to the next one.
 //! 6. A new token set is sealed and committed where generation and attempt still match: a late commit of a paused node
-//!    never overwrites a newer set, and is kept where there is none. If the database does not take it, it goes into the rescue journal, and the task keeps trying.
+//!    never overwrites a newer set, and is kept where there is none. If the database does not take it, it goes into the
+//!    rescue journal, and the task keeps trying ([`crate::rescue`]).
 //! 7. A failure is definite (the provider said `invalid_grant` and the row says that it was about this token) or not.
 //!    A definite one ends the account's validity; any other leaves the account as it is and sets a time before which
-//!    the provider is not asked again.
+//!    the provider is not asked again. What is said about a narrow or further token says nothing about the account.
 //!
-//! An intent without an outcome past its lease is an uncertain refresh: its node died, and nobody knows whether the
-//! provider had rotated. The next flight tries once more with the token we hold; if the provider then says
-//! `invalid_grant`, the account is `outcome_unknown`, because it was us who lost it and not the user who took it back.
+//! An intent without an outcome past its lease is an uncertain refresh: its node died, or the answer was lost, and nobody
+//! knows whether the provider had rotated. The next flight tries once more with the token we hold; if the provider then
+//! says `invalid_grant`, the account is `outcome_unknown`, because it was us who lost it and not the user who took it
+//! back. Its access token is handed out as long as it lives.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
-use provider::{ConnectionSettings, Failure, FailureKind, RefreshGrant, TokenAnswer};
+use jiff::Timestamp;
+use provider::{
+    ConnectionSettings, Downscope, Failure, FailureKind, Profile, RefreshClass, RefreshGrant,
+    TokenAnswer,
+};
+use seal::SecretString;
 use store::{Batch, Statement, WriteError, params};
 use tokio::sync::watch;
 
 use crate::account::{self, Account, AccountStatus, column};
 use crate::connection::{self, Connection};
-use crate::rescue::Rescued;
-use crate::token_set::{Margins, TokenSet, after};
+use crate::failure::{self, FIRST_RETRY, next_retry, waiting_refusal};
+use crate::gate::Closed;
+use crate::lifetime::Ends;
+use crate::rescue::{Origin, Rescued};
+use crate::token_set::{Arrival, Target, TokenSet};
 use crate::{Caller, Error, Event, EventKind, Fault, Outcome, Reason, Refusal, Vault};
 
 /// How a flight ended: the row has news, or there is a refusal for everybody who waited.
@@ -41,91 +50,106 @@ enum Landing {
     Fault,
 }
 
-/// The flights of this process, by account. Bounded by the accounts that are being refreshed.
+type Running = HashMap<String, watch::Receiver<Option<Landing>>>;
+
+/// What this process does behind requests, by name: flights, and grants that are given back. Bounded by the accounts
+/// that are being refreshed or disconnected.
 #[derive(Clone, Default)]
 pub(crate) struct Flights {
-    running: Arc<Mutex<HashMap<String, watch::Receiver<Option<Landing>>>>>,
+    running: Arc<Mutex<Running>>,
 }
 
 impl Flights {
-    /// The flight of an account: the running one, or the one that `begin` starts.
+    fn running(&self) -> std::sync::MutexGuard<'_, Running> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The flight of a name: the running one, or the one that `begin` starts.
     fn join(
         &self,
-        account_id: &str,
+        name: &str,
         begin: impl FnOnce(watch::Sender<Option<Landing>>),
     ) -> watch::Receiver<Option<Landing>> {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(flight) = running.get(account_id) {
+        let mut running = self.running();
+        if let Some(flight) = running.get(name) {
             return flight.clone();
         }
         let (sender, receiver) = watch::channel(None);
-        running.insert(account_id.to_owned(), receiver.clone());
+        running.insert(name.to_owned(), receiver.clone());
         begin(sender);
         receiver
     }
 
-    /// Everybody who is in the air.
-    fn all(&self) -> Vec<watch::Receiver<Option<Landing>>> {
-        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        running.values().cloned().collect()
+    /// Runs something behind the request that asked for it, once at a time.
+    pub(crate) fn behind(&self, name: &str, work: impl Future<Output = ()> + Send + 'static) {
+        let _nobody_waits = self.join(name, |sender| {
+            let grounded = self.grounded(name);
+            tokio::spawn(async move {
+                work.await;
+                drop(grounded);
+                let _ = sender.send(Some(Landing::Refreshed));
+            });
+        });
     }
 
-    fn land(&self, account_id: &str) {
-        self.running
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(account_id);
+    /// Everybody who is in the air.
+    fn all(&self) -> Vec<watch::Receiver<Option<Landing>>> {
+        self.running().values().cloned().collect()
+    }
+
+    fn grounded(&self, name: &str) -> Grounded {
+        Grounded {
+            flights: self.clone(),
+            name: name.to_owned(),
+        }
     }
 }
 
 /// Takes the flight off the list however its task ends, so that a panic does not ground the account.
 struct Grounded {
     flights: Flights,
-    account_id: String,
+    name: String,
 }
 
 impl Drop for Grounded {
     fn drop(&mut self) {
-        self.flights.land(&self.account_id);
+        self.flights.running().remove(&self.name);
     }
 }
 
 /// What a caller needs of the token set; decides when a flight may stop.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Wanted {
-    /// The generation that was not good enough.
-    pub(crate) generation: u64,
+    /// Which token.
+    pub(crate) target: Target,
+    /// The generation with which the one came that was not good enough; None where there was none.
+    pub(crate) since: Option<u64>,
 }
 
-/// The first wait after an indefinite failure; it doubles with every further one.
-const FIRST_RETRY: Duration = Duration::from_secs(1);
-/// The longest wait after an indefinite failure.
-const LONGEST_RETRY: Duration = Duration::from_secs(3600);
 /// How often a node looks whether another one's refresh has ended.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-impl Vault {
-    /// The margins within which a token counts as ageing or stale.
-    pub(crate) fn margins(&self) -> Margins {
-        Margins {
-            stale: self.settings.refresh_margin,
-            ageing: self.settings.refresh_ahead,
-        }
-    }
+/// A flight after step 2: what it is about.
+struct Plan {
+    account: Account,
+    connection: Connection,
+    tokens: TokenSet,
+    target: Target,
+    class: RefreshClass,
+}
 
-    /// Step 1: begins or joins the account's flight and returns when it has landed. The caller reads the row again.
+impl Vault {
+    /// Step 1: begins or joins the token's flight and returns when it has landed, or after `patience`. The caller reads
+    /// the row again.
     pub(crate) async fn refresh_account(
         &self,
         account_id: &str,
         wanted: Wanted,
+        patience: Duration,
         caller: &Caller,
     ) -> Result<(), Error> {
         let mut landing = self.begin_flight(account_id, wanted, caller);
-        let landed = tokio::time::timeout(
-            self.settings.refresh_wait,
-            landing.wait_for(Option::is_some),
-        )
-        .await;
+        let landed = tokio::time::timeout(patience, landing.wait_for(Option::is_some)).await;
         match landed {
             Err(_elapsed) => Err(Refusal::new(Reason::RefreshPending)
                 .retry_after_duration(FIRST_RETRY)
@@ -144,7 +168,8 @@ impl Vault {
         }
     }
 
-    /// Returns when no refresh of this process is under way any more. For an orderly end, after the last request.
+    /// Returns when nothing of this process is under way behind requests any more. For an orderly end, after the last
+    /// request.
     pub async fn land(&self) {
         for mut flight in self.flights.all() {
             // An error means that the task is gone, which is landed too.
@@ -163,15 +188,13 @@ impl Vault {
         wanted: Wanted,
         caller: &Caller,
     ) -> watch::Receiver<Option<Landing>> {
-        self.flights.join(account_id, |sender| {
+        let name = format!("{account_id} {:?}", wanted.target);
+        self.flights.join(&name, |sender| {
             let vault = self.clone();
             let caller = caller.clone();
             let account_id = account_id.to_owned();
+            let grounded = self.flights.grounded(&name);
             tokio::spawn(async move {
-                let grounded = Grounded {
-                    flights: vault.flights.clone(),
-                    account_id: account_id.clone(),
-                };
                 let landing = match vault.fly(&account_id, wanted, &caller).await {
                     Ok(()) => Landing::Refreshed,
                     Err(Error::Refused(refusal)) => Landing::Refused(*refusal),
@@ -195,12 +218,16 @@ impl Vault {
             let Some((account, connection)) = self.load_for_refresh(account_id).await? else {
                 return Err(Reason::AccountNotConnected.into());
             };
-            if account.generation > wanted.generation {
+            let tokens = TokenSet::open(self, &account.id, account.generation, &account.token_set)?;
+            if tokens.has(&wanted) {
                 return Ok(());
             }
             if let Some(reason) = account.status.refusal() {
                 return Err(reason.into());
             }
+            let Some(profile) = connection.profile(self) else {
+                return Err(Reason::ProviderClientMisconfigured.into());
+            };
             let now = self.now();
             if let Some(retry_at) = account.retry_at.filter(|at| *at > now) {
                 return Err(waiting_refusal(account.failure.as_deref(), retry_at, now).into());
@@ -215,26 +242,65 @@ impl Vault {
                 tokio::time::sleep(LOOK_AGAIN).await;
                 continue;
             }
-            let tokens = TokenSet::open(self, &account.id, account.generation, &account.token_set)?;
-            if tokens.refresh_token.is_none() {
-                self.end_account(&account, "no_refresh_token", None, caller)
-                    .await?;
-                return Err(Reason::AccountNeedsReauthorization.into());
+            let plan = Plan {
+                class: connection.refresh_class(profile)?,
+                target: wanted.target.clone(),
+                account,
+                connection,
+                tokens,
+            };
+            if plan.shown(now).is_none() {
+                return self.end_unrenewable(&plan, caller).await;
             }
-            if let Err(wait) = self.breaker.admit(&connection.id, now) {
-                return Err(Refusal::new(Reason::ProviderUnavailable)
-                    .retry_after_duration(wait)
-                    .into());
-            }
+            self.pass_gate(&plan, profile, now)?;
             // Step 4.
-            let Some(lease) = self.take_lease(&account).await? else {
+            let Some(lease) = self.take_lease(&plan).await? else {
                 continue;
             };
             // Steps 5 to 7.
-            return self
-                .refresh_under_lease(account, connection, tokens, lease, caller)
-                .await;
+            return self.refresh_under_lease(plan, profile, lease, caller).await;
         }
+    }
+
+    /// Nothing can bring another token. One that lives is all there is; a dead one for the whole ends the account.
+    async fn end_unrenewable(&self, plan: &Plan, caller: &Caller) -> Result<(), Error> {
+        let alive = plan
+            .tokens
+            .get(&plan.target)
+            .is_some_and(|token| token.is_alive(self.now()));
+        if alive {
+            return Ok(());
+        }
+        if plan.target == Target::Whole {
+            let reason = match plan.class {
+                RefreshClass::Renewal => "access_token_expired",
+                _ => "no_refresh_token",
+            };
+            let status = AccountStatus::ReauthorizationRequired {
+                reason: reason.to_owned(),
+            };
+            let mut event = plan.event();
+            (event.outcome, event.reason) = (Outcome::Failed, Some("no_refresh_token"));
+            self.end_account(plan, status, None, event, caller).await?;
+        }
+        Err(Reason::AccountNeedsReauthorization.into())
+    }
+
+    /// Step 3, what concerns the provider.
+    fn pass_gate(&self, plan: &Plan, profile: &Profile, now: Timestamp) -> Result<(), Error> {
+        let per_second = match profile.refresh.per_minute {
+            Some(per_minute) => f64::from(per_minute) / 60.0,
+            None => f64::from(self.settings.refreshes_per_second),
+        };
+        self.gates
+            .admit(&plan.connection.gate(), per_second, now, self.chance())
+            .map_err(|closed| {
+                let (reason, wait) = match closed {
+                    Closed::Down(wait) => (Reason::ProviderUnavailable, wait),
+                    Closed::Full(wait) => (Reason::ProviderRateLimited, wait),
+                };
+                Refusal::new(reason).retry_after_duration(wait).into()
+            })
     }
 
     async fn load_for_refresh(
@@ -258,9 +324,10 @@ impl Vault {
     }
 
     /// Step 4: None where another node was faster.
-    async fn take_lease(&self, account: &Account) -> Result<Option<Lease>, Error> {
+    async fn take_lease(&self, plan: &Plan) -> Result<Option<Lease>, Error> {
+        let account = &plan.account;
         let attempt = account.attempt + 1;
-        let uncertain = self
+        let unfinished = self
             .db
             .read_one(
                 "select outcome from refresh_intents
@@ -297,6 +364,8 @@ impl Vault {
             ],
         )
         .exactly(1);
+        // Where asking twice does no harm, nothing can have been lost by asking once.
+        let uncertain = unfinished && plan.class != RefreshClass::Stable;
         match self.db.write(Batch::new().with(lease).with(intent)).await {
             Ok(_) => Ok(Some(Lease { attempt, uncertain })),
             Err(WriteError::Expectation { .. } | WriteError::UniqueViolation { .. }) => Ok(None),
@@ -306,64 +375,72 @@ impl Vault {
 
     async fn refresh_under_lease(
         &self,
-        account: Account,
-        connection: Connection,
-        tokens: TokenSet,
+        plan: Plan,
+        profile: &Profile,
         lease: Lease,
         caller: &Caller,
     ) -> Result<(), Error> {
-        let settings = match connection.provider_settings(self) {
-            Ok(settings) => settings,
+        // Step 5.
+        let called_at = self.now();
+        let asked = self
+            .ask_as_client(&plan.connection, |settings| {
+                self.call_provider(&plan, settings, &lease)
+            })
+            .await;
+        let answer = match asked {
+            Ok(answer) => answer,
             Err(error) => {
-                self.give_back(&account, &lease).await?;
+                let refused = vec![finish_intent(
+                    &plan.account.id,
+                    lease.attempt,
+                    "failed",
+                    self.now(),
+                )];
+                self.give_back_lease(&plan, &lease, refused).await?;
                 return Err(error);
             }
         };
-        // Step 5.
-        let called_at = self.now();
-        let answer = self
-            .call_provider(&account, &connection, &settings, &tokens, &lease)
-            .await;
-        match &answer {
-            Err(failure)
-                if matches!(
-                    failure.kind,
-                    FailureKind::OutcomeUnknown | FailureKind::Unavailable
-                ) =>
-            {
-                self.breaker.silent(&connection.id, self.now());
-            }
-            _ => self.breaker.answered(&connection.id),
-        }
+        self.tell_gate(&plan, &answer);
         match answer {
-            Ok(answer) => {
-                self.keep(&account, &connection, tokens, answer, &lease, caller)
-                    .await
-            }
+            Ok(answer) => self.keep(plan, profile, answer, &lease, caller).await,
             Err(failure) => {
                 tracing::warn!(
-                    account.id = %account.id,
-                    connection.name = %connection.name,
-                    failure.kind = failure_name(&failure.kind),
+                    account.id = %plan.account.id,
+                    connection.name = %plan.connection.name,
+                    failure.kind = failure::class(&failure.kind),
                     failure.status = failure.status,
                     "the provider did not refresh a token"
                 );
-                self.record_failure(&account, &connection, failure, &lease, called_at, caller)
+                self.record_failure(&plan, failure, &lease, called_at, caller)
                     .await
             }
+        }
+    }
+
+    fn tell_gate(&self, plan: &Plan, answer: &Result<TokenAnswer, Failure>) {
+        let (gate, now) = (plan.connection.gate(), self.now());
+        match answer.as_ref().map_err(|failure| &failure.kind) {
+            Err(FailureKind::OutcomeUnknown | FailureKind::Unavailable) => {
+                self.gates
+                    .silent(&gate, &plan.account.id, now, self.chance());
+            }
+            Err(FailureKind::RateLimited {
+                retry_after: Some(wait),
+            }) => self.gates.limited(&gate, *wait, now),
+            _ => self.gates.answered(&gate),
         }
     }
 
     /// Calls the provider and renews the lease while it thinks.
     async fn call_provider(
         &self,
-        account: &Account,
-        connection: &Connection,
-        settings: &ConnectionSettings,
-        tokens: &TokenSet,
+        plan: &Plan,
+        settings: ConnectionSettings,
         lease: &Lease,
     ) -> Result<TokenAnswer, Failure> {
-        let Some(refresh_token) = &tokens.refresh_token else {
+        let (account, tokens) = (&plan.account, &plan.tokens);
+        let now = self.now();
+        let Some(refresh_token) = plan.shown(now) else {
             return Err(Failure {
                 kind: FailureKind::ReauthorizationRequired,
                 detail: "there is no refresh token",
@@ -371,17 +448,27 @@ impl Vault {
                 provider_error: None,
             });
         };
-        let (redirect_uri, variables) = (connection.callback_uri(self), BTreeMap::new());
+        let redirect_uri = plan.connection.callback_uri(self);
+        let narrow: Option<Vec<String>> = match &plan.target {
+            Target::Narrow(scopes) => Some(scopes.iter().cloned().collect()),
+            Target::Further(_) | Target::Whole => None,
+        };
         let grant = RefreshGrant {
             refresh_token,
-            access_token: &tokens.access_token,
-            scopes: None,
+            access_token: &tokens
+                .get(&plan.target)
+                .unwrap_or(&tokens.whole)
+                .access_token,
+            scopes: narrow.as_deref(),
             granted: &account.scopes,
             redirect_uri: &redirect_uri,
-            variables: &variables,
-            further: None,
+            variables: &account.variables,
+            further: match &plan.target {
+                Target::Further(name) => Some(name),
+                Target::Narrow(_) | Target::Whole => tokens.whole.stands_in.as_deref(),
+            },
         };
-        let call = self.provider.refresh(settings, &grant, self.now());
+        let call = self.provider.refresh(&settings, &grant, now);
         tokio::pin!(call);
         let mut renew = tokio::time::interval(self.settings.refresh_lease / 3);
         renew.tick().await;
@@ -405,166 +492,123 @@ impl Vault {
     /// Step 6.
     async fn keep(
         &self,
-        account: &Account,
-        connection: &Connection,
-        before: TokenSet,
+        plan: Plan,
+        profile: &Profile,
         answer: TokenAnswer,
         lease: &Lease,
         caller: &Caller,
     ) -> Result<(), Error> {
         let now = self.now();
-        let scopes = answer
-            .scopes
-            .clone()
-            .unwrap_or_else(|| account.scopes.clone());
-        let refresh_expires_at = match answer.refresh_token_expires_in {
-            Some(seconds) => Some(after(now, seconds)),
-            None => account.refresh_expires_at,
-        };
-        let tokens = TokenSet::from_answer(answer, Some(before), now);
-        let rescued = Rescued {
-            account_id: account.id.clone(),
-            generation: account.generation,
-            attempt: lease.attempt,
-            token_set: tokens.seal(self, &account.id, account.generation + 1)?,
-            scopes,
-            access_expires_at: tokens.expires_at,
-            refresh_expires_at,
-            refreshed_at: now,
-        };
-        let event = Event::succeeded(EventKind::ProviderRefresh)
-            .user(&*account.user_id)
-            .connection(&*connection.name)
-            .account(&*account.id)
-            .scopes(rescued.scopes.join(" "))
-            .detail("generation", account.generation + 1)
+        let said = answer.refresh_token_expires_in;
+        let event = plan
+            .event()
+            .detail("generation", plan.account.generation + 1)
             .detail("attempt", lease.attempt)
             .detail("node", self.settings.node.as_str());
-        self.commit_rescued(rescued, &event, caller).await
-    }
-
-    /// Commits a token set that the provider has given, however long the database takes.
-    ///
-    /// The first try that the database does not take puts the sealed set into the rescue journal, so that not even
-    /// the end of this process loses it.
-    pub(crate) async fn commit_rescued(
-        &self,
-        rescued: Rescued,
-        event: &Event,
-        caller: &Caller,
-    ) -> Result<(), Error> {
-        let mut rescued = rescued;
-        let mut journal = None;
-        let mut wait = LOOK_AGAIN;
-        loop {
-            let batch = Batch::new()
-                .with(rescued.commit_statement()?)
-                .with(rescued.finish_intent_statement())
-                .with(self.audit_statement(event, caller, self.now()));
-            let end = match self.db.write(batch).await {
-                Ok(_) => Ok(()),
-                Err(WriteError::Expectation { .. }) => {
-                    match self.fenced_by(&rescued.account_id).await? {
-                        // Another attempt began after our lease had ended, and it has brought nothing newer: what we hold
-                        // is still the last that the provider gave.
-                        Some(fence) if fence.generation == rescued.generation => {
-                            if fence.leased {
-                                tokio::time::sleep(LOOK_AGAIN).await;
-                            } else {
-                                rescued.attempt = fence.attempt;
-                            }
-                            continue;
-                        }
-                        // The account was connected anew, refreshed by the other attempt, or disconnected.
-                        _ => {
-                            tracing::warn!(
-                                account.id = %rescued.account_id,
-                                "a refreshed token set came too late and is dropped"
-                            );
-                            let mut event = event.clone();
-                            (event.outcome, event.reason) = (Outcome::Failed, Some("fenced"));
-                            self.audit(&event, caller).await
-                        }
-                    }
-                }
-                Err(error) => {
-                    tracing::error!(account.id = %rescued.account_id, error = %error, "a refreshed token set is not committed yet");
-                    if journal.is_none() {
-                        journal = rescued.write_journal(&self.settings).await;
-                    }
-                    tokio::time::sleep(wait).await;
-                    wait = (wait * 2).min(Duration::from_secs(5));
-                    continue;
-                }
-            };
-            if let Some(journal) = journal {
-                journal.remove().await;
-            }
-            return end;
+        let Plan {
+            account,
+            connection,
+            tokens,
+            target,
+            class,
+        } = plan;
+        let lifetime_before = tokens.whole.lifetime();
+        let generation = account.generation + 1;
+        let whole = target == Target::Whole;
+        let tokens = tokens.renewed(
+            answer,
+            Arrival {
+                target,
+                generation,
+                at: now,
+                ends_others: profile.refresh.invalidates_access_token,
+            },
+        );
+        // Where a token is good for one resource, its scopes are not all that was granted.
+        let scopes = match profile.refresh.downscope {
+            Downscope::Resource => None,
+            Downscope::None | Downscope::Scope => tokens.scopes(),
         }
-    }
-
-    /// What stands in the way of a commit: the account as it is now.
-    async fn fenced_by(&self, account_id: &str) -> Result<Option<Account>, Error> {
-        let row = self.first(account::by_id_statement(account_id)).await?;
-        row.as_ref().map(account::from_row).transpose()
+        .unwrap_or_else(|| account.scopes.clone());
+        let ends = Ends::after_refresh(&account, profile, class, &tokens, said, now);
+        let mut events = vec![event.scopes(scopes.join(" "))];
+        events.extend(account.recovered(lease.uncertain, &connection.name));
+        events.extend(account.scopes_changed(&scopes, &connection.name));
+        if whole {
+            events.extend(account.shortened(
+                ends,
+                lifetime_before,
+                tokens.whole.lifetime(),
+                &connection.name,
+            ));
+        }
+        let rescued = Rescued {
+            token_set: tokens.seal(self, &account.id, generation)?,
+            generation: account.generation,
+            attempt: lease.attempt,
+            scopes,
+            access_expires_at: tokens.whole.expires_at,
+            refresh_expires_at: ends.authorization,
+            keep_alive_at: ends.keep_alive,
+            refreshed_at: now,
+            origin: Origin {
+                connection_id: account.connection_id,
+                user_id: account.user_id,
+                subject: account.subject,
+                variables: account.variables,
+            },
+            account_id: account.id,
+        };
+        self.commit_rescued(rescued, &events, caller).await
     }
 
     /// Step 7.
     async fn record_failure(
         &self,
-        account: &Account,
-        connection: &Connection,
+        plan: &Plan,
         failure: Failure,
         lease: &Lease,
         called_at: Timestamp,
         caller: &Caller,
     ) -> Result<(), Error> {
-        let mut event = Event::succeeded(EventKind::ProviderRefresh)
-            .user(&*account.user_id)
-            .connection(&*connection.name)
-            .account(&*account.id)
+        let class = failure::class(&failure.kind);
+        let mut event = plan
+            .event()
             .detail("attempt", lease.attempt)
             .detail("node", self.settings.node.as_str());
-        event.outcome = Outcome::Failed;
-        event.reason = Some(failure_name(&failure.kind));
+        (event.outcome, event.reason) = (Outcome::Failed, Some(class));
         if let Some(error) = &failure.provider_error {
             event = event.detail("provider_error", error.as_str());
         }
         if let Some(status) = failure.status {
             event = event.detail("provider_status", status);
         }
-
-        if matches!(failure.kind, FailureKind::ReauthorizationRequired) {
-            // Believed only if the row still holds the token that the provider refused.
-            let Some((present, _)) = self.load_for_refresh(&account.id).await? else {
-                return Err(Reason::AccountNotConnected.into());
-            };
-            if present.generation > account.generation {
-                return Ok(());
+        let refused = match (&failure.kind, &plan.target) {
+            (FailureKind::ReauthorizationRequired, Target::Whole) => {
+                return self
+                    .record_refusal(plan, &failure, lease, event, caller)
+                    .await;
             }
-            let reason = failure
-                .provider_error
-                .as_deref()
-                .unwrap_or("invalid_grant")
-                .to_owned();
-            return if lease.uncertain {
-                self.end_account_as(
-                    account,
-                    AccountStatus::OutcomeUnknown,
-                    Some((lease, event)),
-                    caller,
-                )
-                .await?;
-                Err(Reason::AccountOutcomeUnknown.into())
-            } else {
-                self.end_account(account, &reason, Some((lease, event)), caller)
-                    .await?;
-                Err(Reason::AccountNeedsReauthorization.into())
-            };
+            // What is said about a part of the grant says nothing about the rest.
+            (FailureKind::ReauthorizationRequired, _) => Some(Reason::AccountNeedsReauthorization),
+            (FailureKind::ScopeMissing, Target::Narrow(_)) => Some(Reason::ScopeMissing),
+            _ => None,
+        };
+        if let Some(reason) = refused {
+            let rows = vec![
+                finish_intent(&plan.account.id, lease.attempt, "failed", self.now()),
+                self.audit_statement(&event, caller, self.now()),
+            ];
+            self.give_back_lease(plan, lease, rows).await?;
+            return Err(reason.into());
         }
 
-        let retry_at = next_retry(&failure.kind, account.failures, called_at, self.jitter());
+        let retry_at = next_retry(
+            &failure.kind,
+            plan.account.failures,
+            called_at,
+            self.chance(),
+        );
         // Sent without a usable answer: the provider may have rotated. The intent stays uncertain.
         let outcome = match failure.kind {
             FailureKind::OutcomeUnknown | FailureKind::InvalidResponse => "unknown",
@@ -575,9 +619,9 @@ impl Vault {
                 set lease_owner = null, lease_until = null, failures = failures + 1, failure = $3, retry_at = $4
               where id = $1 and attempt = $2",
             params![
-                account.id.as_str(),
+                plan.account.id.as_str(),
                 column(lease.attempt),
-                failure_name(&failure.kind),
+                class,
                 retry_at,
             ],
         );
@@ -586,7 +630,7 @@ impl Vault {
                 Batch::new()
                     .with(release)
                     .with(finish_intent(
-                        &account.id,
+                        &plan.account.id,
                         lease.attempt,
                         outcome,
                         self.now(),
@@ -594,40 +638,58 @@ impl Vault {
                     .with(self.audit_statement(&event, caller, self.now())),
             )
             .await?;
-        Err(waiting_refusal(Some(failure_name(&failure.kind)), retry_at, self.now()).into())
+        Err(waiting_refusal(Some(class), retry_at, self.now()).into())
     }
 
-    async fn end_account(
+    /// The provider says that the whole grant is over: believed only if the row still holds the token that it refused.
+    async fn record_refusal(
         &self,
-        account: &Account,
-        reason: &str,
-        under: Option<(&Lease, Event)>,
+        plan: &Plan,
+        failure: &Failure,
+        lease: &Lease,
+        event: Event,
         caller: &Caller,
     ) -> Result<(), Error> {
-        let status = AccountStatus::ReauthorizationRequired {
-            reason: reason.to_owned(),
+        let Some((present, _)) = self.load_for_refresh(&plan.account.id).await? else {
+            return Err(Reason::AccountNotConnected.into());
         };
-        self.end_account_as(account, status, under, caller).await
+        if present.generation > plan.account.generation {
+            return Ok(());
+        }
+        let status = if lease.uncertain {
+            AccountStatus::OutcomeUnknown
+        } else {
+            let reason = failure.provider_error.as_deref().unwrap_or("invalid_grant");
+            AccountStatus::ReauthorizationRequired {
+                reason: reason.to_owned(),
+            }
+        };
+        let reason = status
+            .refusal()
+            .unwrap_or(Reason::AccountNeedsReauthorization);
+        self.end_account(plan, status, Some(lease), event, caller)
+            .await?;
+        Err(reason.into())
     }
 
     /// Writes down that an account needs its user, where its token set is still the one that was refused.
-    async fn end_account_as(
+    async fn end_account(
         &self,
-        account: &Account,
+        plan: &Plan,
         status: AccountStatus,
-        under: Option<(&Lease, Event)>,
+        lease: Option<&Lease>,
+        event: Event,
         caller: &Caller,
     ) -> Result<(), Error> {
+        let account = &plan.account;
         let reason = match &status {
-            AccountStatus::ReauthorizationRequired { reason } => Some(reason.as_str()),
-            AccountStatus::Active | AccountStatus::OutcomeUnknown => None,
+            AccountStatus::ReauthorizationRequired { reason } => reason.as_str(),
+            AccountStatus::Active | AccountStatus::OutcomeUnknown => status.as_str(),
         };
-        let attempt = under
-            .as_ref()
-            .map_or(account.attempt, |(lease, _)| lease.attempt);
-        let mut batch = Batch::new().with(Statement::new(
+        let attempt = lease.map_or(account.attempt, |lease| lease.attempt);
+        let end = Statement::new(
             "update accounts
-                set status = $4, status_reason = $5, lease_owner = null, lease_until = null
+                set status = $4, status_reason = $5, keep_alive_at = null, lease_owner = null, lease_until = null
               where id = $1 and generation = $2 and attempt = $3",
             params![
                 account.id.as_str(),
@@ -636,49 +698,91 @@ impl Vault {
                 status.as_str(),
                 reason,
             ],
+        )
+        .exactly(1);
+        let now = self.now();
+        let told = Event::succeeded(EventKind::AccountReauthorizationRequired)
+            .user(&*account.user_id)
+            .connection(&*plan.connection.name)
+            .account(&*account.id)
+            .detail("status", status.as_str())
+            .detail("status_reason", reason);
+        let mut batch = Batch::new()
+            .with(end)
+            .with(self.audit_statement(&event, caller, now))
+            .with(self.audit_statement(&told, caller, now));
+        if let Some(lease) = lease {
+            batch = batch.with(finish_intent(&account.id, lease.attempt, "refused", now));
+        }
+        match self.db.write(batch).await {
+            Ok(_) => Ok(()),
+            // Connected anew, refreshed by somebody else, or gone: it is not this token set's turn to end it.
+            Err(WriteError::Expectation { .. }) => self.audit(&event, caller).await,
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn give_back_lease(
+        &self,
+        plan: &Plan,
+        lease: &Lease,
+        with: Vec<Statement>,
+    ) -> Result<(), Error> {
+        let mut batch = Batch::new().with(Statement::new(
+            "update accounts set lease_owner = null, lease_until = null where id = $1 and attempt = $2",
+            params![plan.account.id.as_str(), column(lease.attempt)],
         ));
-        let event = match under {
-            Some((lease, event)) => {
-                batch = batch.with(finish_intent(
-                    &account.id,
-                    lease.attempt,
-                    "refused",
-                    self.now(),
-                ));
-                event
-            }
-            None => {
-                let mut event = Event::succeeded(EventKind::ProviderRefresh)
-                    .user(&*account.user_id)
-                    .account(&*account.id);
-                (event.outcome, event.reason) = (Outcome::Failed, Some("no_refresh_token"));
-                event
-            }
-        };
-        let batch = batch.with(self.audit_statement(&event, caller, self.now()));
+        for statement in with {
+            batch = batch.with(statement);
+        }
         self.db.write(batch).await?;
         Ok(())
     }
 
-    async fn give_back(&self, account: &Account, lease: &Lease) -> Result<(), Error> {
-        self.db
-            .write(
-                Batch::new()
-                    .with(Statement::new(
-                        "update accounts set lease_owner = null, lease_until = null where id = $1 and attempt = $2",
-                        params![account.id.as_str(), column(lease.attempt)],
-                    ))
-                    .with(finish_intent(&account.id, lease.attempt, "failed", self.now())),
-            )
-            .await?;
-        Ok(())
-    }
-
     /// A number from 0 to 255, so that nodes and accounts do not come back all at once.
-    fn jitter(&self) -> u8 {
+    pub(crate) fn chance(&self) -> u8 {
         let mut byte = [0_u8; 1];
         self.entropy.fill(&mut byte);
-        byte[0]
+        let [chance] = byte;
+        chance
+    }
+}
+
+impl Plan {
+    /// What is shown to the provider for the next token: the refresh token, or the access token where that renews
+    /// itself, which it can only do while it lives.
+    fn shown(&self, now: Timestamp) -> Option<&SecretString> {
+        match (&self.target, self.class) {
+            (Target::Whole, RefreshClass::Renewal) => {
+                let whole = &self.tokens.whole;
+                whole.is_alive(now).then_some(&whole.access_token)
+            }
+            _ => self.tokens.refresh_token(&self.target),
+        }
+    }
+
+    /// The record of this refresh.
+    fn event(&self) -> Event {
+        let event = Event::succeeded(EventKind::ProviderRefresh)
+            .user(&*self.account.user_id)
+            .connection(&*self.connection.name)
+            .account(&*self.account.id);
+        match &self.target {
+            Target::Whole => event,
+            Target::Further(name) => event.detail("token", name.as_str()),
+            Target::Narrow(scopes) => {
+                let scopes: Vec<&str> = scopes.iter().map(String::as_str).collect();
+                event.detail("narrowed_to", scopes.join(" "))
+            }
+        }
+    }
+}
+
+impl TokenSet {
+    /// Whether there is a token that is newer than the one that was not good enough.
+    fn has(&self, wanted: &Wanted) -> bool {
+        self.get(&wanted.target)
+            .is_some_and(|token| wanted.since.is_none_or(|since| token.since > since))
     }
 }
 
@@ -688,48 +792,6 @@ struct Lease {
     attempt: u64,
     /// An earlier attempt with the same token set ended without a known outcome.
     uncertain: bool,
-}
-
-/// When the provider may be asked again: what it said itself, else doubling from a second to an hour, plus up to a
-/// quarter by chance.
-fn next_retry(kind: &FailureKind, failures: u32, now: Timestamp, jitter: u8) -> Timestamp {
-    let base = match kind {
-        FailureKind::RateLimited { retry_after } => *retry_after,
-        _ => FIRST_RETRY
-            .saturating_mul(1 << failures.min(12))
-            .min(LONGEST_RETRY),
-    };
-    let with_chance = base + base.mul_f64(f64::from(jitter) / 1024.0);
-    SignedDuration::try_from(with_chance)
-        .ok()
-        .and_then(|wait| now.checked_add(wait).ok())
-        .unwrap_or(Timestamp::MAX)
-}
-
-/// What a caller hears while the provider is being left alone.
-fn waiting_refusal(failure: Option<&str>, retry_at: Timestamp, now: Timestamp) -> Refusal {
-    let wait = Duration::try_from(retry_at.duration_since(now)).unwrap_or(FIRST_RETRY);
-    let reason = match failure {
-        Some("client_misconfigured") => Reason::ProviderClientMisconfigured,
-        Some("invalid_response") => Reason::ProviderAnswerInvalid,
-        Some("rate_limited") => Reason::ProviderRateLimited,
-        _ => Reason::ProviderUnavailable,
-    };
-    Refusal::new(reason).retry_after_duration(wait)
-}
-
-/// The failure classes as they stand in the row, the audit log and the log.
-fn failure_name(kind: &FailureKind) -> &'static str {
-    match kind {
-        FailureKind::ClientMisconfigured => "client_misconfigured",
-        FailureKind::InvalidResponse => "invalid_response",
-        FailureKind::OutcomeUnknown => "outcome_unknown",
-        FailureKind::RateLimited { .. } => "rate_limited",
-        FailureKind::ReauthorizationRequired => "reauthorization_required",
-        FailureKind::Refused => "outbound_refused",
-        FailureKind::ScopeMissing => "scope_missing",
-        FailureKind::Unavailable => "provider_unavailable",
-    }
 }
 
 /// Writes the outcome of an attempt into its intent row.
@@ -747,41 +809,4 @@ pub(crate) fn finish_intent(
 
 fn microseconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn waits_double_up_to_an_hour_and_a_quarter() {
-        let now = Timestamp::from_second(1_800_000_000).unwrap();
-        for (failures, jitter, seconds) in [
-            (0, 0, 1),
-            (1, 0, 2),
-            (5, 0, 32),
-            (30, 0, 3600),
-            (30, 255, 4496),
-        ] {
-            let wait =
-                next_retry(&FailureKind::Unavailable, failures, now, jitter).duration_since(now);
-            assert_eq!(
-                wait.as_secs(),
-                seconds,
-                "{failures} failures, jitter {jitter}"
-            );
-        }
-    }
-
-    #[test]
-    fn the_providers_own_wait_is_kept() {
-        let now = Timestamp::from_second(1_800_000_000).unwrap();
-        let kind = FailureKind::RateLimited {
-            retry_after: Duration::from_secs(90),
-        };
-        assert_eq!(
-            next_retry(&kind, 9, now, 0).duration_since(now).as_secs(),
-            90
-        );
-    }
 }

@@ -7,6 +7,8 @@
 //!    nobody used that one; after that it ends the whole family.
 //! 4. Sign. An ID token comes with every answer.
 
+use std::collections::BTreeMap;
+
 use oauth::grant;
 use oauth::opaque::Opaque;
 use oauth::scope::Scope;
@@ -257,6 +259,7 @@ impl Vault {
             issued_token_type: None,
             id_token: self.id_token_of(client, authorization, None).await?,
             refresh_token: Some(refresh_token),
+            variables: BTreeMap::new(),
         })
     }
 }
