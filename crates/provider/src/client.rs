@@ -451,7 +451,7 @@ impl ProviderClient {
             .as_ref()
             .filter(|_| profile.identity.needs_userinfo())
         else {
-            return Ok(facts.identity(&profile.identity, &settings.options));
+            return who(&facts, settings, profile, &variables);
         };
         let answered = self
             .userinfo(
@@ -480,7 +480,7 @@ impl ProviderClient {
             (Err(_), Some(_)) => {}
             (Err(failure), None) => return Err(failure),
         }
-        Ok(facts.identity(&profile.identity, &settings.options))
+        who(&facts, settings, profile, &variables)
     }
 
     /// Gives a grant back (RFC 7009, or what the provider has instead). Ok(false) where the provider has no way to.
@@ -788,6 +788,22 @@ impl ProviderClient {
 }
 
 /// What templates may hold of a connection.
+/// Who the facts say it is, if the connection is for such accounts at all.
+fn who(
+    facts: &Facts<'_>,
+    settings: &ConnectionSettings,
+    profile: &Profile,
+    variables: &BTreeMap<String, String>,
+) -> Result<Identity, Failure> {
+    if !facts.meet(&profile.identity, &values_of(settings, variables)) {
+        return Err(Failure::new(
+            FailureKind::ReauthorizationRequired,
+            "the account is not one of those that the connection is for",
+        ));
+    }
+    Ok(facts.identity(&profile.identity, &settings.options))
+}
+
 fn values_of<'a>(
     settings: &'a ConnectionSettings,
     variables: &'a BTreeMap<String, String>,

@@ -167,6 +167,17 @@ impl Facts<'_> {
     }
 }
 
+impl Facts<'_> {
+    /// Whether the account is one of those that the connection is for.
+    pub(crate) fn meet(&self, call: &IdentityCall, values: &Values<'_>) -> bool {
+        call.required.iter().all(|requirement| {
+            let found = self.first(std::slice::from_ref(&requirement.at));
+            let expected = template::fill(&requirement.is, values);
+            matches!((found, expected), (Some(found), Some(expected)) if found.eq_ignore_ascii_case(&expected))
+        })
+    }
+}
+
 impl IdentityCall {
     /// Every reference.
     pub(crate) fn references(&self) -> impl Iterator<Item = &Reference> {
@@ -179,6 +190,7 @@ impl IdentityCall {
         ]
         .into_iter()
         .flatten()
+        .chain(self.required.iter().map(|requirement| &requirement.at))
     }
 
     /// Whether the userinfo answer is asked for anything.

@@ -499,8 +499,21 @@ pub struct IdentityCall {
     /// The organisation, workspace, team or tenant that the account belongs to.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub organization: Vec<Reference>,
+    /// What has to be so, else the account is not one of those that the connection is for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub required: Vec<Requirement>,
     /// Whether an account without an id may be connected; at most one a user.
     pub allow_missing: bool,
+}
+
+/// A fact about an account that has to have a certain value.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Requirement {
+    /// The fact.
+    pub at: Reference,
+    /// The value, whatever its case. A template.
+    pub is: String,
 }
 
 impl Default for IdentityCall {
@@ -532,6 +545,7 @@ impl Default for IdentityCall {
             email: at(&["id_token:/email", "userinfo:/email"]),
             name: at(&["id_token:/name", "userinfo:/name", "userinfo:/display_name"]),
             organization: Vec::new(),
+            required: Vec::new(),
             allow_missing: false,
         }
     }
@@ -737,6 +751,9 @@ impl Profile {
             ("revocation.parameters", &self.revocation.parameters),
             ("revocation.headers", &self.revocation.headers),
         ];
+        for requirement in &self.identity.required {
+            self.check_template("identity.required", &requirement.is)?;
+        }
         let refresh = self.refresh.request.iter().flat_map(|request| {
             [
                 ("refresh.request.parameters", &request.parameters),
