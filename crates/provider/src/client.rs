@@ -826,18 +826,16 @@ fn revoked(
     authentication: RevocationAuthentication,
 ) -> Result<bool, Failure> {
     let document = oauth::json::parse(&answer.body).unwrap_or_default();
-    let code = profile
-        .answer
-        .error
-        .iter()
-        .find_map(|pointer| document.pointer(pointer)?.as_str());
+    let codes = token_answer::codes(&document, &profile.answer);
+    let code = codes.last().map(String::as_str);
     let failed = profile
         .answer
         .success
         .as_ref()
         .is_some_and(|pointer| document.pointer(pointer) == Some(&Value::Bool(false)));
-    let gone = code.is_some_and(|code| {
-        matches!(code, "invalid_grant" | "invalid_token")
+    let gone = codes.iter().any(|code| {
+        matches!(code.as_str(), "invalid_grant" | "invalid_token")
+            || profile.revocation.gone.contains(code)
             || profile.errors.get(code)
                 == Some(&crate::profile::ErrorClass::ReauthorizationRequired)
     });
@@ -846,7 +844,13 @@ fn revoked(
         200..=299 if !failed => Ok(true),
         404 | 410 => Ok(true),
         // The token that should end is the one that was shown, and it opens nothing.
-        401 if authentication == RevocationAuthentication::Bearer => Ok(true),
+        401 if matches!(
+            authentication,
+            RevocationAuthentication::Bearer | RevocationAuthentication::None
+        ) =>
+        {
+            Ok(true)
+        }
         429 => Err(wire::rate_limited(answer)),
         status => Err(Failure::new(
             FailureKind::Unavailable,

@@ -599,6 +599,9 @@ pub struct Revocation {
     pub headers: BTreeMap<String, String>,
     /// Who asks.
     pub authentication: RevocationAuthentication,
+    /// Error codes that say that there is nothing left to end, beside `invalid_grant` and `invalid_token`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gone: Vec<String>,
     /// Whether it ends the user's grant as a whole rather than one token.
     pub ends_grant: bool,
 }
@@ -614,6 +617,7 @@ impl Default for Revocation {
             parameters: BTreeMap::new(),
             headers: BTreeMap::new(),
             authentication: RevocationAuthentication::Client,
+            gone: Vec::new(),
             ends_grant: true,
         }
     }

@@ -202,7 +202,7 @@ pub(crate) fn read(
 }
 
 /// The codes of an error answer, finest first.
-fn codes(document: &Value, places: &Answer) -> Vec<String> {
+pub(crate) fn codes(document: &Value, places: &Answer) -> Vec<String> {
     places
         .error_detail
         .iter()

@@ -131,7 +131,7 @@ pub struct CallFacts {
     pub names: BTreeMap<String, String>,
     /// Parameters that must be there with exactly this value; `*` is any, `<code>`, `<refresh_token>`,
     /// `<access_token>` a live one of this client, `<redirect_uri>` the one of the authorization request,
-    /// `<code_verifier>` the one of its challenge.
+    /// `<code_verifier>` the one of its challenge, `<account>` in a revocation that names the account and no token.
     #[serde(default)]
     pub parameters: BTreeMap<String, String>,
     /// Parameters that must not be there.
@@ -240,6 +240,13 @@ pub struct Expectation {
 }
 
 impl CallFacts {
+    /// Whether the account is named, not a token.
+    pub(crate) fn names_account(&self) -> bool {
+        self.parameters
+            .values()
+            .any(|expected| expected == "<account>")
+    }
+
     /// Whether the client signs an assertion.
     pub fn proof_is_assertion(&self) -> bool {
         self.proof == Proof::Assertion

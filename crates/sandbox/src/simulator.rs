@@ -734,6 +734,9 @@ fn with_token(
     if let Some(refused) = check(facts, call, format)? {
         return Ok(error(fixture, refused));
     }
+    if what == What::Revocation && facts.names_account() {
+        return Ok(revoke_account(sandbox, fixture, facts));
+    }
     let in_place = matches_place(&facts.url, call.place).unwrap_or_default();
     let in_header = facts.headers.iter().find_map(|(name, expected)| {
         let value = call.headers.get(name)?.to_str().ok()?;
@@ -785,6 +788,29 @@ fn with_token(
         None => facts.answer.clone(),
     };
     Ok(said(facts.status, fill(&text, fixture, &found.asked, now)))
+}
+
+/// Ends every grant that still lives, as it is documented where the account is named and not a token.
+fn revoke_account(sandbox: &Sandbox, fixture: &Fixture, facts: &CallFacts) -> Response {
+    let now = sandbox.now();
+    let live = sandbox.simulated(&fixture.name, |state| {
+        let mut grants: Vec<String> = state
+            .tokens
+            .values()
+            .map(|token| token.grant.clone())
+            .filter(|grant| !state.revoked.contains(grant))
+            .collect();
+        let any = !grants.is_empty();
+        state.revoked.append(&mut grants);
+        any
+    });
+    match (&fixture.errors.already_revoked, live) {
+        (Some(facts), false) => said(facts.status, facts.body.clone()),
+        _ => said(
+            facts.status,
+            fill(&facts.answer, fixture, &Asked::default(), now),
+        ),
+    }
 }
 
 #[cfg(test)]
