@@ -177,6 +177,9 @@ pub struct RefreshFacts {
     /// Whether it is the access token that is handed in.
     #[serde(default)]
     pub renews_access_token: bool,
+    /// Whether `scope` narrows what the new access token is good for, and the answer says so in its member `scope`.
+    #[serde(default)]
+    pub narrows: bool,
 }
 
 /// ID tokens.

@@ -140,7 +140,15 @@ impl Sandbox {
     pub fn issued_tokens(&self) -> Vec<String> {
         let state = self.state();
         let access = state.access_tokens.keys();
-        access.chain(state.refresh_tokens.keys()).cloned().collect()
+        let own = access.chain(state.refresh_tokens.keys()).cloned();
+        let simulated = lock(&self.inner.simulated);
+        own.chain(simulated.values().flat_map(|state| state.tokens()))
+            .collect()
+    }
+
+    /// How often simulated providers refreshed a token.
+    pub fn simulated_refreshes(&self, fixture: &str) -> u64 {
+        self.simulated(fixture, |state| state.refreshes())
     }
 
     /// Changes how it behaves from now on.

@@ -328,6 +328,15 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 impl Simulated {
+    /// Every token that was ever given.
+    pub(crate) fn tokens(&self) -> impl Iterator<Item = String> + '_ {
+        self.tokens.keys().cloned()
+    }
+
+    pub(crate) fn refreshes(&self) -> u64 {
+        self.refreshed
+    }
+
     fn live(&self, token: &str, refresh: bool, now: i64) -> Option<&Token> {
         self.tokens.get(token).filter(|found| {
             found.refresh == refresh
@@ -593,14 +602,33 @@ fn refresh(
     });
     match used {
         None => Ok(error(fixture, "invalid_grant")),
-        Some(token) => Ok(issue(
-            sandbox,
-            fixture,
-            &facts.call,
-            &token.asked.clone(),
-            Some(&token),
-        )),
+        Some(token) => {
+            let narrowed = call.params.get("scope").filter(|_| facts.narrows);
+            let facts = narrowed.map_or_else(
+                || facts.call.clone(),
+                |scope| CallFacts {
+                    answer: with_scope(&facts.call.answer, scope),
+                    ..facts.call.clone()
+                },
+            );
+            Ok(issue(
+                sandbox,
+                fixture,
+                &facts,
+                &token.asked.clone(),
+                Some(&token),
+            ))
+        }
     }
+}
+
+/// A documented answer that names other scopes.
+fn with_scope(answer: &str, scope: &str) -> String {
+    let Some((before, rest)) = answer.split_once(r#""scope":""#) else {
+        return answer.to_owned();
+    };
+    let after = rest.split_once('"').map_or("", |(_, after)| after);
+    format!(r#"{before}"scope":"{scope}"{after}"#)
 }
 
 /// The documented answer with new tokens in it, for a whole grant or for the one token that was refreshed.

@@ -393,6 +393,32 @@ async fn play(stage: &Stage, fixture: &Fixture) -> Result<(), String> {
                     last = (again.access_token, again.refresh_token.or(last.1));
                 }
             }
+            let narrow = profile.refresh.downscope != provider::Downscope::None;
+            same("whether a refresh narrows", &narrow, &facts.narrows)?;
+            if let (true, Some(scope), Some(refresh_token)) = (narrow, granted.first(), &last.1) {
+                let scopes = [scope.clone()];
+                let grant = RefreshGrant {
+                    refresh_token,
+                    access_token: &last.0,
+                    scopes: Some(&scopes),
+                    granted,
+                    redirect_uri: REDIRECT_URI,
+                    variables: &variables,
+                    further: None,
+                };
+                let narrowed = stage
+                    .client
+                    .refresh(&settings, &grant, stage.now())
+                    .await
+                    .map_err(said("a refresh that narrows"))?;
+                same(
+                    "the scopes of a narrow token",
+                    &narrowed.scopes.unwrap_or_default(),
+                    &scopes.to_vec(),
+                )?;
+                let next = narrowed.refresh_token.or(last.1.take());
+                last = (narrowed.access_token, next);
+            }
             for token in &tokens.further {
                 if let Some(refresh_token) = &token.refresh_token {
                     let fresh = stage
