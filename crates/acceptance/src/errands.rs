@@ -446,7 +446,20 @@ impl World {
 
     /// Starts a connect flow at the sandbox with the web client's callback.
     pub async fn start_connect(&mut self, me: &str) -> Result<Value> {
-        let body = json!({ "connection": "sandbox", "redirect_uri": WEB_CALLBACK, "state": "connect-state" });
+        self.start_connect_at(me, "sandbox", None).await
+    }
+
+    /// The same at another connection, and for other scopes than the connection's.
+    pub async fn start_connect_at(
+        &mut self,
+        me: &str,
+        connection: &str,
+        scopes: Option<&[&str]>,
+    ) -> Result<Value> {
+        let mut body = json!({ "connection": connection, "redirect_uri": WEB_CALLBACK, "state": "connect-state" });
+        if let Some(scopes) = scopes {
+            body["scopes"] = json!(scopes);
+        }
         let started = self.me(Method::POST, "connect", me, Some(&body)).await?;
         let started = started.map_err(|refused| anyhow::anyhow!("{refused:?}"))?;
         let ticket = started["connect_params"]["ticket"]
@@ -534,11 +547,26 @@ impl World {
     /// Connects a person's account of the sandbox for the user, from the start to the end; returns the account.
     pub async fn connect(&mut self, me: &str, person: &str) -> Result<Value> {
         let started = self.start_connect(me).await?;
+        self.connect_started(me, &started, person).await
+    }
+
+    /// The same at the simulated provider of a connection, where there is one person only.
+    pub async fn connect_at(
+        &mut self,
+        me: &str,
+        connection: &str,
+        scopes: Option<&[&str]>,
+    ) -> Result<Value> {
+        let started = self.start_connect_at(me, connection, scopes).await?;
+        self.connect_started(me, &started, "nobody").await
+    }
+
+    async fn connect_started(&mut self, me: &str, started: &Value, person: &str) -> Result<Value> {
         let mut agent = self.take_agent();
-        let stop = self.consent(&mut agent, &started, person).await;
+        let stop = self.consent(&mut agent, started, person).await;
         self.agent = agent;
         let code = stop?.answer("connect_code")?;
-        let account = self.complete(me, &started, &code).await?;
+        let account = self.complete(me, started, &code).await?;
         account.map_err(|refused| anyhow::anyhow!("{refused:?}"))
     }
 
@@ -644,6 +672,18 @@ impl World {
                 .context("expires_in is no number")?,
             scope: text("scope")?.to_owned(),
         }))
+    }
+
+    /// Whether the simulated provider of a fixture honours a token.
+    pub async fn simulated_honours(&mut self, fixture: &str, token: &str) -> Result<bool> {
+        let url = format!("{}/simulator/token", self.sandbox.simulator_url(fixture));
+        let answer = self
+            .agent
+            .request(Method::GET, &url)
+            .bearer_auth(token)
+            .send()
+            .await?;
+        Ok(answer.status().is_success())
     }
 
     /// Whether the provider honours a token.

@@ -8,6 +8,7 @@ use headless::Agent;
 use jiff::Timestamp;
 use oauth::grant;
 use provider::{Catalogue, ConnectionOptions, OutboundPolicy, ProviderClient};
+use sandbox::Fixture;
 use sandbox::{Behaviour, Sandbox, SandboxAccount, SandboxClient, SandboxConfig};
 use seal::{Algorithm, KeyEncryption, LocalMasterKey, SecretString, SigningKey, SystemEntropy};
 use store::Db;
@@ -376,6 +377,32 @@ impl World {
             .unwrap();
         self.sandbox
             .allow_redirect_uri(client_id, &connection.callback_uri(&self.vault));
+        connection
+    }
+
+    /// Makes a connection to the simulated provider of a fixture, under the fixture's name, enabled for the web client.
+    pub async fn simulated(&mut self, fixture: &str) -> Connection {
+        let fixture = Fixture::find(fixture).unwrap_or_else(|| panic!("no fixture {fixture}"));
+        let facts = &fixture.connection;
+        let mut options: ConnectionOptions =
+            serde_json::from_value(serde_json::Value::Object(facts.options.clone())).unwrap();
+        options.variables = facts.variables.clone();
+        options.simulator = Some(self.sandbox.simulator_url(&fixture.name));
+        let new = NewConnection {
+            name: fixture.name.clone(),
+            strategy: fixture.strategy.clone(),
+            display_name: fixture.title.clone(),
+            client_id: sandbox::CLIENT_ID.to_owned(),
+            client_secret: Some(SecretString::new(sandbox::CLIENT_SECRET.to_owned())),
+            options,
+            scopes: facts.scopes.clone(),
+        };
+        let connection = self.vault.create_connection(new).await.unwrap();
+        let web = &self.clients.web.client.client_id;
+        self.vault
+            .enable_connection(&connection.id, web)
+            .await
+            .unwrap();
         connection
     }
 

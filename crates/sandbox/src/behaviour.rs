@@ -70,6 +70,8 @@ pub struct Behaviour {
     pub latency_ms: u64,
     /// The next answers of the token endpoint, first one first; then it works again.
     pub next_failures: Vec<InjectedFailure>,
+    /// The next answers of the revocation endpoint, first one first; then it works again.
+    pub next_revocation_failures: Vec<InjectedFailure>,
     /// What is granted instead of what was asked for.
     pub granted_scopes: Option<Vec<String>>,
     /// Whether the ID token is left out.
@@ -92,6 +94,7 @@ impl Default for Behaviour {
             omit_refresh_token_on_refresh: false,
             latency_ms: 0,
             next_failures: Vec::new(),
+            next_revocation_failures: Vec::new(),
             granted_scopes: None,
             omit_id_token: false,
             wrong_nonce: false,

@@ -331,7 +331,21 @@ fn issue(
                 }
                 state.grants.get(&grant_id).cloned()
             });
-            let grant = grant.ok_or(INVALID_GRANT)?;
+            let mut grant = grant.ok_or(INVALID_GRANT)?;
+            if let Some(granted) = &behaviour.granted_scopes {
+                grant.scopes.clone_from(granted);
+            }
+            // RFC 6749 §6: fewer than were granted, never more.
+            if let Some(asked) = text("scope") {
+                let asked: Vec<&str> = asked.split(' ').collect();
+                if !asked
+                    .iter()
+                    .all(|scope| grant.scopes.iter().any(|held| held == scope))
+                {
+                    return Err((StatusCode::BAD_REQUEST, "invalid_scope"));
+                }
+                grant.scopes.retain(|scope| asked.contains(&scope.as_str()));
+            }
             let mut tokens = tokens(sandbox, &grant_id, &grant, behaviour);
             if rotates {
                 let next = new_refresh_token(sandbox, &grant_id);
@@ -528,9 +542,18 @@ async fn revoke(
     State(sandbox): State<Sandbox>,
     headers: HeaderMap,
     Form(fields): Form<Fields>,
-) -> StatusCode {
+) -> Response {
+    let failure = {
+        let mut behaviour = crate::lock(&sandbox.inner.behaviour);
+        let failures = &mut behaviour.next_revocation_failures;
+        (!failures.is_empty()).then(|| failures.remove(0))
+    };
+    if let Some(failure) = failure {
+        sandbox.change(|state| state.calls.revoke += 1);
+        return injected(&failure);
+    }
     let Some(client) = authenticate(&sandbox, &headers, &fields) else {
-        return StatusCode::UNAUTHORIZED;
+        return StatusCode::UNAUTHORIZED.into_response();
     };
     let token = fields.get("token").map(String::as_str).unwrap_or_default();
     sandbox.change(|state| {
@@ -543,7 +566,7 @@ async fn revoke(
         }
         state.access_tokens.remove(token);
     });
-    StatusCode::OK
+    StatusCode::OK.into_response()
 }
 
 async fn read_behaviour(State(sandbox): State<Sandbox>) -> Json<Behaviour> {

@@ -640,6 +640,14 @@ fn issue(
     refreshed: Option<&Token>,
 ) -> Response {
     let now = sandbox.now();
+    // A further token of a grant has the scopes of the second parameter.
+    let further = refreshed.filter(|token| !token.slot.is_empty());
+    let asked = &Asked {
+        scope: further
+            .map_or(&asked.scope, |_| &asked.second_scope)
+            .clone(),
+        ..asked.clone()
+    };
     let slot_of = |name: &str| match (name, refreshed) {
         ("", Some(token)) => token.slot.clone(),
         _ => name.to_owned(),
