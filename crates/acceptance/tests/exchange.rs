@@ -411,10 +411,22 @@ story!(
                 .scope
                 .contains("openid")
         );
-        assert_eq!(
-            said(&world.exchange(&standard(&body)).await?.unwrap_err()),
-            (400, "invalid_scope")
-        );
+        // The standard's: a narrower one, where the provider gives it.
+        let narrow = world.exchange(&standard(&body)).await?.unwrap();
+        assert_eq!(narrow.scope, "files.read");
+        // And one that reads over what was asked for is found out.
+        world.sandbox.set_behaviour(Behaviour {
+            ignores_narrower_scope: true,
+            ..Behaviour::default()
+        });
+        body["scope"] = json!("email");
+        for _ in 0..3 {
+            assert_eq!(
+                said(&world.exchange(&standard(&body)).await?.unwrap_err()),
+                (400, "invalid_scope")
+            );
+        }
+        assert_eq!(world.sandbox.calls().refreshed, 2);
         body["scope"] = json!("files.write");
         assert_eq!(
             said(&world.exchange(&body).await?.unwrap_err()),

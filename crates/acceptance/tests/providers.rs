@@ -466,13 +466,14 @@ story!(
             .call(Method::POST, &url, None, Some(&body))
             .await?;
         assert_eq!(status, 400);
-        let emails: Vec<&str> = answer["candidates"]
+        let mut emails: Vec<&str> = answer["candidates"]
             .as_array()
             .unwrap()
             .iter()
             .filter_map(|candidate| candidate["email"].as_str())
             .collect();
-        assert_eq!(emails, ["bob@sandbox.example", "alice@sandbox.example"]);
+        emails.sort_unstable();
+        assert_eq!(emails, ["alice@sandbox.example", "bob@sandbox.example"]);
         body["login_hint"] = "alice@sandbox.example".into();
         assert!(world.exchange(&body).await?.is_ok());
     }
@@ -568,6 +569,21 @@ story!(
         );
         assert!(world.provider_honours(&token).await?);
         assert!(world.exchange(&body).await?.is_ok());
+    }
+);
+
+story!(
+    where_the_access_token_ends_the_grant_a_dead_one_is_refreshed_first,
+    |world| {
+        let dana = connected(world, "dropbox", None).await?;
+        world.advance(14_400 + 3600);
+        dana.disconnect(world, &dana.account).await?;
+        assert_eq!(world.sandbox.simulated_refreshes("dropbox"), 1);
+        assert_eq!(
+            details(world, "provider.revocation").await[0]["provider"],
+            "revoked"
+        );
+        assert!(world.sandbox.simulated_grants("dropbox").is_empty());
     }
 );
 

@@ -326,6 +326,14 @@ story!(
         let jwt = world.sign_worker(&world.worker_claims());
         let mut body = world.worker_exchange(&jwt);
         body["scope"] = json!("files.read");
+        assert_eq!(world.exchange(&body).await?.unwrap().scope, "files.read");
+        world.sandbox.set_behaviour(sandbox::Behaviour {
+            ignores_narrower_scope: true,
+            ..sandbox::Behaviour::default()
+        });
+        let jwt = world.sign_worker(&world.worker_claims());
+        let mut body = world.worker_exchange(&jwt);
+        body["scope"] = json!("email");
         assert_eq!(
             said(&world.exchange(&body).await?.unwrap_err()),
             (400, "invalid_scope")

@@ -405,7 +405,15 @@ impl ProviderClient {
             &settings.options,
             further,
             now,
-        )?;
+        )
+        .map_err(|failure| match failure.kind {
+            // Nothing was asked for but what is granted: the person or an administrator took it back.
+            FailureKind::ScopeMissing if scope.is_none() => Failure {
+                kind: FailureKind::ReauthorizationRequired,
+                ..failure
+            },
+            _ => failure,
+        })?;
         self.ask_for_expiry(settings, profile, &endpoints, &mut tokens, now)
             .await;
         Ok(tokens)
@@ -478,7 +486,13 @@ impl ProviderClient {
             (Ok(members), None) => facts.userinfo = Some(members),
             // The ID token alone says who it is; the rest is decoration.
             (Err(_), Some(_)) => {}
-            (Err(failure), None) => return Err(failure),
+            (Err(failure), None) => {
+                // So does a token answer that names the account.
+                let known = facts.identity(&profile.identity, &settings.options);
+                if known.subject.is_empty() {
+                    return Err(failure);
+                }
+            }
         }
         who(&facts, settings, profile, &variables)
     }

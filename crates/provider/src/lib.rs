@@ -29,7 +29,7 @@ pub use guard::{InvalidPolicy, OutboundPolicy};
 pub use identity::Identity;
 pub use profile::{
     BodyFormat, ClientAuthentication, Downscope, ErrorClass, InvalidProfile, Profile, Refresh,
-    RefreshClass, Variable, VariableKind, VariableSource,
+    RefreshClass, RevokedToken, Variable, VariableKind, VariableSource,
 };
 pub use settings::{ConnectionOptions, ConnectionSettings, SettingsError};
 pub use token_answer::{FurtherAnswer, TokenAnswer};

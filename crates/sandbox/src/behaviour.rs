@@ -72,6 +72,8 @@ pub struct Behaviour {
     pub next_failures: Vec<InjectedFailure>,
     /// The next answers of the revocation endpoint, first one first; then it works again.
     pub next_revocation_failures: Vec<InjectedFailure>,
+    /// Whether `scope` of a refresh is read over.
+    pub ignores_narrower_scope: bool,
     /// What is granted instead of what was asked for.
     pub granted_scopes: Option<Vec<String>>,
     /// Whether the ID token is left out.
@@ -95,6 +97,7 @@ impl Default for Behaviour {
             latency_ms: 0,
             next_failures: Vec::new(),
             next_revocation_failures: Vec::new(),
+            ignores_narrower_scope: false,
             granted_scopes: None,
             omit_id_token: false,
             wrong_nonce: false,

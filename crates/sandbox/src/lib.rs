@@ -146,6 +146,11 @@ impl Sandbox {
             .collect()
     }
 
+    /// The grants of a simulated provider that are not over.
+    pub fn simulated_grants(&self, fixture: &str) -> Vec<String> {
+        self.simulated(fixture, |state| state.grants())
+    }
+
     /// How often simulated providers refreshed a token.
     pub fn simulated_refreshes(&self, fixture: &str) -> u64 {
         self.simulated(fixture, |state| state.refreshes())

@@ -336,7 +336,7 @@ fn issue(
                 grant.scopes.clone_from(granted);
             }
             // RFC 6749 §6: fewer than were granted, never more.
-            if let Some(asked) = text("scope") {
+            if let Some(asked) = text("scope").filter(|_| !behaviour.ignores_narrower_scope) {
                 let asked: Vec<&str> = asked.split(' ').collect();
                 if !asked
                     .iter()

@@ -333,6 +333,19 @@ impl Simulated {
         self.tokens.keys().cloned()
     }
 
+    /// The grants that are not over.
+    pub(crate) fn grants(&self) -> Vec<String> {
+        let mut grants: Vec<String> = self
+            .tokens
+            .values()
+            .map(|token| token.grant.clone())
+            .filter(|grant| !self.revoked.contains(grant))
+            .collect();
+        grants.sort_unstable();
+        grants.dedup();
+        grants
+    }
+
     pub(crate) fn refreshes(&self) -> u64 {
         self.refreshed
     }
@@ -830,12 +843,7 @@ fn with_token(
 fn revoke_account(sandbox: &Sandbox, fixture: &Fixture, facts: &CallFacts) -> Response {
     let now = sandbox.now();
     let live = sandbox.simulated(&fixture.name, |state| {
-        let mut grants: Vec<String> = state
-            .tokens
-            .values()
-            .map(|token| token.grant.clone())
-            .filter(|grant| !state.revoked.contains(grant))
-            .collect();
+        let mut grants = state.grants();
         let any = !grants.is_empty();
         state.revoked.append(&mut grants);
         any

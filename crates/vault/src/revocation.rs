@@ -44,6 +44,18 @@ impl Revocation {
     pub(crate) fn open_tokens(&self, vault: &Vault) -> Result<TokenSet, Error> {
         TokenSet::open_as(vault, &context(&self.id), &self.tokens)
     }
+
+    /// Keeps the tokens that a refresh brought.
+    pub(crate) fn keep_tokens_statement(
+        &self,
+        vault: &Vault,
+        tokens: &TokenSet,
+    ) -> Result<Statement, Error> {
+        Ok(Statement::new(
+            "update revocations set tokens = $2 where id = $1",
+            params![self.id.as_str(), tokens.seal_as(vault, &context(&self.id))?,],
+        ))
+    }
 }
 
 impl Vault {

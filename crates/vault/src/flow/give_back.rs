@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use jiff::Timestamp;
-use provider::{Failure, FailureKind, RevokedTokens};
+use provider::{Failure, FailureKind, RefreshGrant, RevokedToken, RevokedTokens};
 use store::{Batch, WriteError};
 
 use crate::connection::{self, Connection};
 use crate::failure;
 use crate::revocation::{self, Revocation};
-use crate::token_set::{TokenSet, after};
+use crate::token_set::{Arrival, Target, TokenSet, after};
 use crate::{Caller, Error, Event, EventKind, Outcome, Vault};
 
 /// How long nobody else tries what one node has claimed; longer than any call to a provider.
@@ -115,7 +115,11 @@ impl Vault {
         if ends_grant && self.is_shared(connection, revocation).await? {
             return Ok(Ok(Ended::Shared));
         }
-        let tokens = revocation.open_tokens(self)?;
+        let tokens = match self.tokens_to_end(connection, revocation).await? {
+            Ok(Some(tokens)) => tokens,
+            Ok(None) => return Ok(Ok(Ended::Revoked)),
+            Err(failure) => return Ok(Err(failure)),
+        };
         let ended = self.revoke_whole(connection, revocation, &tokens).await?;
         if ends_grant || !matches!(ended, Ok(Ended::Revoked)) {
             return Ok(ended);
@@ -136,6 +140,61 @@ impl Vault {
             }
         }
         Ok(ended)
+    }
+
+    /// The tokens that the provider is shown. Where that is the access token and it has ended, it says nothing any more
+    /// about the grant: a fresh one is needed, and kept, because the refresh token may have changed with it. None where
+    /// the grant is over.
+    async fn tokens_to_end(
+        &self,
+        connection: &Connection,
+        revocation: &Revocation,
+    ) -> Result<Result<Option<TokenSet>, Failure>, Error> {
+        let tokens = revocation.open_tokens(self)?;
+        let now = self.now();
+        let profile = connection
+            .profile(self)
+            .filter(|profile| profile.revocation.token == RevokedToken::AccessToken);
+        let (Some(profile), Some(refresh_token), false) = (
+            profile,
+            &tokens.whole.refresh_token,
+            tokens.whole.is_alive(now),
+        ) else {
+            return Ok(Ok(Some(tokens)));
+        };
+        let redirect_uri = connection.callback_uri(self);
+        let grant = RefreshGrant {
+            refresh_token,
+            access_token: &tokens.whole.access_token,
+            scopes: None,
+            granted: tokens.whole.scopes.as_deref().unwrap_or_default(),
+            redirect_uri: &redirect_uri,
+            variables: &revocation.variables,
+            further: tokens.whole.stands_in.as_deref(),
+        };
+        let asked = self
+            .ask_as_client(connection, |settings| {
+                let grant = &grant;
+                async move { self.provider.refresh(&settings, grant, now).await }
+            })
+            .await?;
+        let answer = match asked {
+            Ok(answer) => answer,
+            Err(failure) if failure.kind == FailureKind::ReauthorizationRequired => {
+                return Ok(Ok(None));
+            }
+            Err(failure) => return Ok(Err(failure)),
+        };
+        let arrival = Arrival {
+            target: Target::Whole,
+            generation: tokens.whole.since + 1,
+            at: now,
+            ends_others: profile.refresh.invalidates_access_token,
+        };
+        let tokens = tokens.renewed(answer, arrival);
+        let kept = revocation.keep_tokens_statement(self, &tokens)?;
+        self.db.write(Batch::new().with(kept)).await?;
+        Ok(Ok(Some(tokens)))
     }
 
     async fn is_shared(
