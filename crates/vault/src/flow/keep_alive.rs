@@ -140,3 +140,6 @@ impl Vault {
             .await
     }
 }
+
+#[cfg(test)]
+mod tests;
