@@ -53,6 +53,7 @@ pub(crate) async fn open_vault(
         allowed_networks: outbound.allowed_networks,
         extra_root_certificates_pem: outbound.extra_root_certificates_pem,
         deadline: outbound.deadline,
+        ..OutboundPolicy::default()
     };
     let provider =
         ProviderClient::new(policy, catalogue, entropy.clone()).context("the outbound settings")?;

@@ -801,7 +801,6 @@ impl ProviderClient {
     }
 }
 
-/// What templates may hold of a connection.
 /// Who the facts say it is, if the connection is for such accounts at all.
 fn who(
     facts: &Facts<'_>,
@@ -818,6 +817,7 @@ fn who(
     Ok(facts.identity(&profile.identity, &settings.options))
 }
 
+/// What templates may hold of a connection.
 fn values_of<'a>(
     settings: &'a ConnectionSettings,
     variables: &'a BTreeMap<String, String>,

@@ -6,7 +6,9 @@
 //! between check and connection gains nothing.
 
 use std::fmt;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +29,8 @@ pub struct OutboundPolicy {
     pub extra_root_certificates_pem: Vec<String>,
     /// How long one call may take from its beginning to the end of the body.
     pub deadline: Duration,
+    /// Where names are looked up whose addresses are checked. Default: the system.
+    pub resolver: Arc<dyn Resolver>,
 }
 
 impl Default for OutboundPolicy {
@@ -36,7 +40,31 @@ impl Default for OutboundPolicy {
             allowed_networks: Vec::new(),
             extra_root_certificates_pem: Vec::new(),
             deadline: Duration::from_secs(10),
+            resolver: Arc::new(SystemResolver),
         }
+    }
+}
+
+/// Looks names up. The guard checks every address that comes back and connects to no other.
+pub trait Resolver: fmt::Debug + Send + Sync {
+    /// The addresses of a name.
+    fn look_up(&self, name: &str) -> LookingUp;
+}
+
+/// A look-up under way.
+pub type LookingUp = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
+
+/// What this host knows: its files, its name servers.
+#[derive(Debug)]
+struct SystemResolver;
+
+impl Resolver for SystemResolver {
+    fn look_up(&self, name: &str) -> LookingUp {
+        let name = name.to_owned();
+        Box::pin(async move {
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            Ok(found.map(|address| address.ip()).collect())
+        })
     }
 }
 
@@ -92,19 +120,7 @@ impl Guard {
             roots.extend(bundle);
         }
         let networks: Arc<[IpNet]> = policy.allowed_networks.into();
-        let builder = || {
-            reqwest::Client::builder()
-                .redirect(reqwest::redirect::Policy::none())
-                .no_proxy()
-                .referer(false)
-                .retry(reqwest::retry::never())
-                .timeout(policy.deadline)
-                .connect_timeout(policy.deadline / 2)
-                .pool_idle_timeout(Duration::from_secs(30))
-                .tls_version_min(reqwest::tls::Version::TLS_1_2)
-                .user_agent(concat!("tokenvault/", env!("CARGO_PKG_VERSION")))
-                .tls_certs_merge(roots.clone())
-        };
+        let builder = || builder(policy.deadline, &roots);
         let client = |built: reqwest::Result<reqwest::Client>| {
             built.map_err(|error| InvalidPolicy::Client(error.without_url().to_string()))
         };
@@ -112,6 +128,7 @@ impl Guard {
             strict: client(
                 builder()
                     .dns_resolver(CheckingResolver {
+                        resolver: policy.resolver,
                         allowed_networks: Arc::clone(&networks),
                     })
                     .build(),
@@ -151,6 +168,21 @@ impl Guard {
     }
 }
 
+/// What both ways out have in common.
+fn builder(deadline: Duration, roots: &[reqwest::Certificate]) -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .referer(false)
+        .retry(reqwest::retry::never())
+        .timeout(deadline)
+        .connect_timeout(deadline / 2)
+        .pool_idle_timeout(Duration::from_secs(30))
+        .tls_version_min(reqwest::tls::Version::TLS_1_2)
+        .user_agent(concat!("tokenvault/", env!("CARGO_PKG_VERSION")))
+        .tls_certs_merge(roots.iter().cloned())
+}
+
 /// A name led to an address that is not allowed.
 #[derive(Debug)]
 pub(crate) struct Blocked;
@@ -163,27 +195,60 @@ impl fmt::Display for Blocked {
 
 impl std::error::Error for Blocked {}
 
+/// The most addresses of a name that are tried: a name server does not say how often we knock (threats F-48).
+const MOST_ADDRESSES: usize = 8;
+
 struct CheckingResolver {
+    resolver: Arc<dyn Resolver>,
     allowed_networks: Arc<[IpNet]>,
 }
 
 impl Resolve for CheckingResolver {
     fn resolve(&self, name: Name) -> Resolving {
+        let found = self.resolver.look_up(name.as_str());
         let allowed = Arc::clone(&self.allowed_networks);
         Box::pin(async move {
-            let found: Vec<SocketAddr> =
-                tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            let found = found.await?;
             // One private address among public ones is an attack or a mistake; neither is worth a guess (SS-08).
-            if found
-                .iter()
-                .any(|address| !may_connect(address.ip(), &allowed))
-            {
+            if found.iter().any(|address| !may_connect(*address, &allowed)) {
                 return Err(Blocked.into());
             }
-            let addresses: Addrs = Box::new(found.into_iter());
+            let addresses: Addrs = Box::new(
+                found
+                    .into_iter()
+                    .take(MOST_ADDRESSES)
+                    // The port is the URL's.
+                    .map(|address| SocketAddr::new(address, 0)),
+            );
             Ok(addresses)
         })
     }
+}
+
+/// What a request without an answer was refused for: by us, or by the TLS library for the provider's certificate. None
+/// for everything else.
+pub(crate) fn refusal(error: &reqwest::Error) -> Option<Failure> {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(error);
+    while let Some(cause) = source {
+        if cause.is::<Blocked>() {
+            return Some(Failure::new(
+                FailureKind::Refused,
+                "the provider's name leads to an address that is not allowed",
+            ));
+        }
+        if let Some(rustls::Error::InvalidCertificate(_)) = cause.downcast_ref() {
+            return Some(Failure::new(
+                FailureKind::Refused,
+                "the provider's certificate is not trusted",
+            ));
+        }
+        // An io::Error leaves what it wraps out of its sources.
+        source = match cause.downcast_ref::<io::Error>().map(io::Error::get_ref) {
+            Some(Some(wrapped)) => Some(wrapped),
+            _ => cause.source(),
+        };
+    }
+    None
 }
 
 /// Whether an address may be connected to.
@@ -269,6 +334,13 @@ fn is_public(address: IpAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+    use rustls::pki_types::PrivateKeyDer;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
+
     use super::*;
 
     fn guard(policy: OutboundPolicy) -> Guard {
@@ -386,6 +458,7 @@ mod tests {
     #[tokio::test]
     async fn ss_08_a_name_that_leads_to_this_host_is_blocked() {
         let resolver = CheckingResolver {
+            resolver: Arc::new(SystemResolver),
             allowed_networks: Arc::from([]),
         };
         let error = resolver
@@ -394,5 +467,126 @@ mod tests {
             .err()
             .unwrap();
         assert!(error.is::<Blocked>());
+    }
+
+    /// One list of addresses for every name.
+    #[derive(Debug)]
+    struct Always(Vec<IpAddr>);
+
+    impl Resolver for Always {
+        fn look_up(&self, _name: &str) -> LookingUp {
+            Box::pin(std::future::ready(Ok(self.0.clone())))
+        }
+    }
+
+    fn checking(found: &[IpAddr]) -> CheckingResolver {
+        CheckingResolver {
+            resolver: Arc::new(Always(found.to_vec())),
+            allowed_networks: Arc::from([]),
+        }
+    }
+
+    #[tokio::test]
+    async fn f_48_of_many_addresses_all_are_checked_and_eight_are_tried() {
+        let mut found: Vec<IpAddr> = (0..1000)
+            .map(|number: u16| {
+                let [high, low] = number.to_be_bytes();
+                Ipv4Addr::new(8, 8, high, low).into()
+            })
+            .collect();
+        let name = || "provider.test".parse().unwrap();
+        let tried: Vec<SocketAddr> = checking(&found).resolve(name()).await.unwrap().collect();
+        let expected: Vec<SocketAddr> = found
+            .iter()
+            .take(8)
+            .map(|address| SocketAddr::new(*address, 0))
+            .collect();
+        assert_eq!(tried, expected);
+        found.push(Ipv4Addr::LOCALHOST.into());
+        let error = checking(&found).resolve(name()).await.err().unwrap();
+        assert!(error.is::<Blocked>());
+    }
+
+    /// Leads to a server of the test's at first, as a public address would, and then where [`CheckingResolver`] looks.
+    struct Moving {
+        first: SocketAddr,
+        moved: Arc<AtomicBool>,
+        then: CheckingResolver,
+    }
+
+    impl Resolve for Moving {
+        fn resolve(&self, name: Name) -> Resolving {
+            if self.moved.load(Ordering::SeqCst) {
+                return self.then.resolve(name);
+            }
+            let addresses: Addrs = Box::new(std::iter::once(self.first));
+            Box::pin(std::future::ready(Ok(addresses)))
+        }
+    }
+
+    /// Serves `provider.test`: two answers on a connection, and the second one is the last. Counts connections.
+    async fn two_answers(listener: TcpListener, certificate: TlsAcceptor, count: Arc<AtomicUsize>) {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            count.fetch_add(1, Ordering::SeqCst);
+            let mut stream = certificate.accept(stream).await.unwrap();
+            for connection in ["keep-alive", "close"] {
+                let mut heard = Vec::new();
+                while !heard.ends_with(b"\r\n\r\n") {
+                    heard.push(stream.read_u8().await.unwrap());
+                }
+                let answer = format!(
+                    "HTTP/1.1 200 OK\r\nconnection: {connection}\r\ncontent-length: 0\r\n\r\n"
+                );
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+            stream.shutdown().await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn ss_23_a_kept_connection_stays_where_it_was_checked_and_a_new_one_is_checked_anew() {
+        let key = rcgen::generate_simple_self_signed(["provider.test".to_owned()]).unwrap();
+        let root = reqwest::Certificate::from_der(key.cert.der()).unwrap();
+        let config = rustls::ServerConfig::builder_with_provider(Arc::new(
+            rustls::crypto::aws_lc_rs::default_provider(),
+        ))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![key.cert.der().clone()],
+            PrivateKeyDer::try_from(key.signing_key.serialize_der()).unwrap(),
+        )
+        .unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let first = listener.local_addr().unwrap();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let certificate = TlsAcceptor::from(Arc::new(config));
+        let server = tokio::spawn(two_answers(listener, certificate, Arc::clone(&connections)));
+
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let moved = Arc::new(AtomicBool::new(false));
+        let client = builder(Duration::from_secs(10), &[root])
+            .dns_resolver(Moving {
+                first,
+                moved: Arc::clone(&moved),
+                then: checking(&[Ipv4Addr::LOCALHOST.into()]),
+            })
+            .build()
+            .unwrap();
+        let ask = || client.get("https://provider.test/").send();
+        assert_eq!(ask().await.unwrap().status(), 200);
+        moved.store(true, Ordering::SeqCst);
+        // Where it was, although the name leads inside by now.
+        assert_eq!(ask().await.unwrap().status(), 200);
+        assert_eq!(connections.load(Ordering::SeqCst), 1);
+        // That connection is over. The next one would be the first to go inside.
+        for _ in 0..3 {
+            let failure = refusal(&ask().await.unwrap_err()).unwrap();
+            assert_eq!(failure.kind, FailureKind::Refused);
+        }
+        assert_eq!(connections.load(Ordering::SeqCst), 1);
+        server.abort();
     }
 }

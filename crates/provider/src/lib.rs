@@ -25,7 +25,7 @@ pub use client::{
     RevokedTokens,
 };
 pub use failure::{Failure, FailureKind};
-pub use guard::{InvalidPolicy, OutboundPolicy};
+pub use guard::{InvalidPolicy, LookingUp, OutboundPolicy, Resolver};
 pub use identity::Identity;
 pub use profile::{
     BodyFormat, ClientAuthentication, Downscope, ErrorClass, InvalidProfile, Profile, Refresh,

@@ -13,7 +13,7 @@ use url::{Url, form_urlencoded};
 
 use crate::endpoints::misconfigured;
 use crate::failure::{Failure, FailureKind};
-use crate::guard::{Blocked, Guard};
+use crate::guard::{self, Guard};
 use crate::profile::{BodyFormat, HttpMethod, TokenRequest};
 use crate::template::{self, Values};
 
@@ -251,15 +251,8 @@ pub(crate) fn rate_limited(answer: &Answer) -> Failure {
 /// A request that got no answer: refused by us, never sent, or sent and lost. The error itself is not kept, because it
 /// names addresses.
 fn classify(error: &reqwest::Error) -> Failure {
-    let mut source: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(error);
-    while let Some(cause) = source {
-        if cause.is::<Blocked>() {
-            return Failure::new(
-                FailureKind::Refused,
-                "the provider's name leads to an address that is not allowed",
-            );
-        }
-        source = cause.source();
+    if let Some(refused) = guard::refusal(error) {
+        return refused;
     }
     if error.is_connect() || error.is_builder() {
         Failure::new(FailureKind::Unavailable, "no connection to the provider")
