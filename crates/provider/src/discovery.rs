@@ -38,7 +38,7 @@ pub(crate) struct Metadata {
 impl Metadata {
     /// Reads the document. Its issuer has to be the configured one, byte for byte (RFC 8414 §3.3, threats UP-20).
     pub(crate) fn read(body: &[u8], issuer: &str) -> Result<Self, Failure> {
-        let metadata: Self = serde_json::from_slice(body).map_err(|_| {
+        let metadata: Self = oauth::json::read(body).ok_or_else(|| {
             Failure::new(
                 FailureKind::InvalidResponse,
                 "the metadata document is malformed",
@@ -75,8 +75,9 @@ impl Keys {
         struct Set {
             keys: Vec<Value>,
         }
-        let set: Set = serde_json::from_slice(body)
-            .map_err(|_| Failure::new(FailureKind::InvalidResponse, "the key set is malformed"))?;
+        let set: Set = oauth::json::read(body).ok_or_else(|| {
+            Failure::new(FailureKind::InvalidResponse, "the key set is malformed")
+        })?;
         if set.keys.len() > MOST_KEYS {
             return Err(Failure::new(
                 FailureKind::InvalidResponse,
