@@ -699,7 +699,7 @@ impl ProviderClient {
         wire::add_headers(&mut request, &how.headers, &values)?;
         let answer = wire::get(&self.guard, request, now).await?;
         oauth::json::parse(&answer.body)
-            .filter(|answer| answer.is_object() || answer.is_array())
+            .filter(Value::is_object)
             .ok_or_else(|| {
                 Failure::new(
                     FailureKind::InvalidResponse,

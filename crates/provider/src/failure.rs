@@ -61,8 +61,8 @@ impl Failure {
     }
 }
 
-/// Provider errors are shown in the audit log, so only what cannot carry anything else passes (threats UP-13): words of
-/// one case, without the digits that a token would have.
+/// Provider errors are shown in the audit log, so only what cannot carry anything else passes (threats UP-13): short words
+/// of one case, without the digits and the length that a token would have.
 fn is_code(text: &str) -> bool {
     let one_case = |lower: bool| {
         text.bytes().all(|byte| {
@@ -77,6 +77,7 @@ fn is_code(text: &str) -> bool {
     };
     (1..=64).contains(&text.len())
         && (one_case(true) || one_case(false))
+        && text.split(['_', '-', '.']).all(|word| word.len() <= 24)
         && text.bytes().filter(u8::is_ascii_digit).count() <= 8
 }
 
@@ -90,6 +91,7 @@ mod tests {
             ("invalid_grant", true),
             ("BAD_REFRESH_TOKEN", true),
             ("7000222", true),
+            ("ABCDEFGHIJKLMNOPQRSTUVWXYZ", false),
             ("Bad_Refresh", false),
             ("a1b2c3d4e5f6a7b8c9", false),
             ("<script>", false),

@@ -41,6 +41,25 @@ pub struct TokenAnswer {
     pub(crate) facts: BTreeMap<String, String>,
 }
 
+impl TokenAnswer {
+    /// An access token and nothing else.
+    pub fn of(access_token: SecretString) -> Self {
+        Self {
+            access_token,
+            refresh_token: None,
+            id_token: None,
+            expires_in: None,
+            lifetime_is_assumed: false,
+            refresh_token_expires_in: None,
+            scopes: None,
+            further: Vec::new(),
+            stands_for_whole: None,
+            variables: BTreeMap::new(),
+            facts: BTreeMap::new(),
+        }
+    }
+}
+
 /// A further token of the same grant.
 #[derive(Debug)]
 pub struct FurtherAnswer {
