@@ -20,11 +20,13 @@ mod database;
 mod errands;
 mod leaks;
 mod proxy;
+mod rogue;
 mod world;
 
 pub use database::{Database, Engine};
 pub use errands::{Exchanged, LoggedIn, Refused, Reply, form_of, jwt_claims};
 pub use proxy::{Fault, Proxy};
+pub use rogue::{Rogue, Says};
 pub use world::{Clients, DEMO_API, PASSWORD, SPA_CALLBACK, Setup, USERNAME, WEB_CALLBACK, World};
 
 /// One story, as a test on SQLite and a test on PostgreSQL. The body is an async block that may use `?` with `anyhow`.

@@ -24,6 +24,7 @@ use web::WebOptions;
 use crate::database::{self, Database, Engine};
 use crate::leaks::{self, Leaks};
 use crate::proxy::Proxy;
+use crate::rogue::Rogue;
 
 /// The issuer of every story.
 const ISSUER: &str = "https://vault.test/";
@@ -102,6 +103,8 @@ pub struct World {
     pub clock: Arc<MovableClock>,
     /// The provider.
     pub sandbox: Sandbox,
+    /// Another provider, which the vault may call too, and which has nothing to say until the story tells it.
+    pub rogue: Rogue,
     /// A browser of the user's. Stories that need two make another with [`World::browser`].
     pub agent: Agent,
     /// The clients.
@@ -164,9 +167,10 @@ impl World {
         settings.sign_up = true;
         settings.rescue_directory = Some(database.folder().to_owned());
         (setup.settings)(&mut settings);
+        let rogue = Rogue::start().await;
         let provider = ProviderClient::new(
             OutboundPolicy {
-                allowed_origins: vec![sandbox_origin.clone()],
+                allowed_origins: vec![sandbox_origin.clone(), rogue.origin.clone()],
                 deadline: setup.deadline,
                 ..OutboundPolicy::default()
             },
@@ -232,6 +236,7 @@ impl World {
             vault,
             clock,
             sandbox,
+            rogue,
             clients: seeded.clients,
             user: seeded.user,
             worker_key: seeded.worker_key,
