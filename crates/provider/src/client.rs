@@ -144,6 +144,38 @@ impl ProviderClient {
             .map_err(|_| misconfigured("the connection's strategy is unknown"))
     }
 
+    /// Checks the addresses of a connection, as far as that goes without looking a name up: returns the option whose
+    /// address may not be called, or `variables` where one of them makes such an address, and why.
+    pub fn check_addresses(
+        &self,
+        settings: &ConnectionSettings,
+    ) -> Result<(), (&'static str, Failure)> {
+        for (name, url) in settings.options.urls() {
+            if let Some(url) = url {
+                locate(settings, url)
+                    .and_then(|url| self.guard.client_for(&url).map(drop))
+                    .map_err(|failure| (name, failure))?;
+            }
+        }
+        let in_variables = |failure| ("variables", failure);
+        let profile = self.profile(settings).map_err(in_variables)?;
+        let variables = settings.variables(profile, NOTHING_LEARNED);
+        let values = values_of(settings, &variables);
+        for (_, template) in profile.endpoints.all() {
+            // What is learned later is checked when it is used.
+            let Some(url) = template
+                .as_ref()
+                .and_then(|template| template::fill_url(template, &values))
+            else {
+                continue;
+            };
+            locate(settings, &url)
+                .and_then(|url| self.guard.client_for(&url).map(drop))
+                .map_err(in_variables)?;
+        }
+        Ok(())
+    }
+
     /// The URL that a browser opens to consent.
     pub async fn authorization_url(
         &self,

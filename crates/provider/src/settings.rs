@@ -266,7 +266,7 @@ fn shown(text: &str) -> String {
 }
 
 impl ConnectionOptions {
-    fn urls(&self) -> [(&'static str, &Option<String>); 7] {
+    pub(crate) fn urls(&self) -> [(&'static str, &Option<String>); 7] {
         [
             ("authorization_endpoint", &self.authorization_endpoint),
             ("issuer", &self.issuer),

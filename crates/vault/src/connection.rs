@@ -185,7 +185,8 @@ impl Vault {
     /// Makes a connection.
     ///
     /// # Errors
-    /// [`Reason::InvalidBody`] for a bad or taken name, an unknown strategy or options that do not fit it.
+    /// [`Reason::InvalidBody`] for a bad or taken name, an unknown strategy, options that do not fit it or an
+    /// address that may not be called.
     pub async fn create_connection(&self, new: NewConnection) -> Result<Connection, Error> {
         let name_fits = (1..=128).contains(&new.name.len())
             && new
@@ -208,6 +209,12 @@ impl Vault {
         settings.check(self.provider.catalogue()).map_err(|error| {
             Refusal::new(Reason::InvalidBody).describe(printable(&error.to_string()))
         })?;
+        // Refused again with every call, because names change their minds; here, somebody is looking (threats F-47).
+        self.provider
+            .check_addresses(&settings)
+            .map_err(|(option, failure)| {
+                Refusal::new(Reason::InvalidBody).describe(format!("options.{option}: {failure}."))
+            })?;
         let generation = 1;
         let client_secret =
             self.seal_secret(&id, CURRENT, generation, settings.client_secret.as_ref())?;
