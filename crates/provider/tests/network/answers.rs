@@ -487,24 +487,15 @@ async fn f_11_up_04_up_05_answers_that_are_not_what_was_asked_for() {
 /// A label is not worth more than what it is on: providers send JSON as text/plain and text/html, and mean it.
 #[tokio::test]
 async fn json_is_read_by_whatever_name_it_is_called() {
-    for content_type in [
-        "text/plain",
-        "text/html",
-        "application/octet-stream",
-        "\u{7}",
-    ] {
+    for content_type in ["text/plain", "text/html", "application/octet-stream", ""] {
         let server = honest().await;
         let headers = [("content-type", content_type)];
         let answer = said(OK, &headers, TOKEN.as_bytes());
         server.answer("/token", Answer::Bytes(answer));
         let settings = Field::TokenEndpoint.settings(&server.origin);
         let client = client(policy(&[&server.origin], PATIENCE));
-        let read = refresh(&client, &settings).await;
-        if content_type.is_ascii() && !content_type.contains('\u{7}') {
-            assert_eq!(read.unwrap().access_token.reveal(), "at", "{content_type}");
-        } else {
-            assert_eq!(read.unwrap_err().kind, OutcomeUnknown);
-        }
+        let read = refresh(&client, &settings).await.unwrap();
+        assert_eq!(read.access_token.reveal(), "at", "{content_type}");
     }
 }
 
