@@ -162,6 +162,8 @@ impl Custom {
             world.rogue.heard().len() > before,
             "{what}: nobody was asked"
         );
+        // Nobody waits for it as long as there is a token that lives.
+        world.vault.land().await;
         // Past its end there is nothing to serve.
         world.advance(30);
         let (status, error, reason) = expected;
