@@ -257,7 +257,7 @@ story!(what_the_api_is_called_with_is_told, |world| {
 story!(
     a_token_that_renews_itself_is_renewed_before_it_ends,
     |world| {
-        let dana = connected(world, "instagram", None).await?;
+        let dana = connected(world, "facebook", None).await?;
         let first = world.exchange(&dana.body).await?.unwrap();
         let day = 24 * 3600;
         for _ in 0..10 {
@@ -271,7 +271,7 @@ story!(
         let later = world.exchange(&dana.body).await?.unwrap();
         assert_ne!(first.access_token, later.access_token);
         assert_eq!(dana.accounts(world).await?[0]["status"], "active");
-        let renewed = world.sandbox.simulated_refreshes("instagram");
+        let renewed = world.sandbox.simulated_refreshes("facebook");
         assert!((6..=8).contains(&renewed), "{renewed} in 300 days");
         assert!(details(world, "account.expiring").await.is_empty());
     }
