@@ -19,6 +19,7 @@ pub(crate) async fn run() -> Result<()> {
         domain: "localhost".to_owned(),
         connections: None,
         providers: None,
+        simulate: Vec::new(),
         allow_origin: vec![],
         trust_ca: vec![],
         log: "warn".to_owned(),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use ipnet::IpNet;
 use provider::ConnectionOptions;
-use sandbox::{Sandbox, SandboxAccount, SandboxClient, SandboxConfig};
+use sandbox::{Fixture, Sandbox, SandboxAccount, SandboxClient, SandboxConfig};
 use seal::{SecretString, SystemEntropy};
 use serde::Deserialize;
 use tokio::net::TcpListener;
@@ -38,6 +38,10 @@ pub(crate) struct DevArgs {
     /// A folder of provider profiles of your own.
     #[arg(long, value_name = "DIR")]
     pub(crate) providers: Option<PathBuf>,
+    /// Makes a connection to a simulation of a provider, such as github-expiring or slack-rotating (repeatable;
+    /// `tokenvault providers simulated` lists them all).
+    #[arg(long, value_name = "FIXTURE")]
+    pub(crate) simulate: Vec<String>,
     /// Lets the vault reach a provider at this origin although its address is private (repeatable).
     #[arg(long, value_name = "ORIGIN")]
     pub(crate) allow_origin: Vec<String>,
@@ -120,6 +124,12 @@ pub(crate) async fn start(args: &DevArgs) -> Result<Running> {
         .port
         .checked_add(1)
         .context("--port: the sandbox needs the next port, so 65535 is too high")?;
+    // Found first: nothing is made for a simulation that does not exist.
+    let simulations = args
+        .simulate
+        .iter()
+        .map(|name| simulation(name))
+        .collect::<Result<Vec<_>>>()?;
     material::private_folder(&args.data)?;
     let directory = std::fs::canonicalize(&args.data)?;
 
@@ -198,6 +208,10 @@ pub(crate) async fn start(args: &DevArgs) -> Result<Running> {
             dev
         }
     };
+
+    for fixture in simulations {
+        simulate(&vault, &dev, fixture).await?;
+    }
 
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let mut servers = tokio::task::JoinSet::new();
@@ -324,6 +338,46 @@ fn sandbox(dev: &DevFile, callback: String, state_file: PathBuf) -> Sandbox {
     })
 }
 
+fn simulation(name: &str) -> Result<&'static Fixture> {
+    Fixture::find(name).with_context(|| {
+        format!(
+            "--simulate: there is no simulation '{name}'; tokenvault providers simulated lists them"
+        )
+    })
+}
+
+/// Makes a connection to a simulated provider, under the fixture's name, where there is none yet.
+async fn simulate(vault: &Vault, dev: &DevFile, fixture: &Fixture) -> Result<()> {
+    let facts = &fixture.connection;
+    let options = serde_json::Value::Object(facts.options.clone());
+    let mut options: ConnectionOptions = serde_json::from_value(options)
+        .with_context(|| format!("the simulation '{}'", fixture.name))?;
+    options.variables.clone_from(&facts.variables);
+    options.simulator = Some(fixture.simulator(&dev.sandbox.base_url));
+    let client_secret = if fixture.token.proof_is_assertion() {
+        seal::SigningKey::generate(seal::Algorithm::Rs256).and_then(|key| key.to_pem())?
+    } else {
+        SecretString::new(sandbox::CLIENT_SECRET.to_owned())
+    };
+    let entry = ConnectionEntry {
+        name: fixture.name.clone(),
+        strategy: fixture.strategy.clone(),
+        display_name: fixture.title.clone(),
+        client_id: sandbox::CLIENT_ID.to_owned(),
+        client_secret: Some(client_secret),
+        scopes: facts.scopes.clone(),
+        options,
+    };
+    let existing = vault
+        .find_connection(&entry.name)
+        .await
+        .map_err(crate::said)?;
+    match existing {
+        Some(_) => Ok(()),
+        None => add_connection(vault, dev, entry).await,
+    }
+}
+
 /// Makes the connections of a file and enables them for every demo client.
 async fn add_connections(vault: &Vault, dev: &DevFile, file: &Path) -> Result<()> {
     let text = std::fs::read_to_string(file)
@@ -331,32 +385,37 @@ async fn add_connections(vault: &Vault, dev: &DevFile, file: &Path) -> Result<()
     let parsed: ConnectionsFile =
         toml::from_str(&text).with_context(|| format!("--connections: {}", file.display()))?;
     for entry in parsed.connection {
-        let name = entry.name.clone();
-        let connection = vault
-            .create_connection(NewConnection {
-                name: entry.name,
-                strategy: entry.strategy,
-                display_name: entry.display_name,
-                client_id: entry.client_id,
-                client_secret: entry.client_secret,
-                options: entry.options,
-                scopes: entry.scopes,
-            })
+        add_connection(vault, dev, entry).await?;
+    }
+    Ok(())
+}
+
+async fn add_connection(vault: &Vault, dev: &DevFile, entry: ConnectionEntry) -> Result<()> {
+    let name = entry.name.clone();
+    let connection = vault
+        .create_connection(NewConnection {
+            name: entry.name,
+            strategy: entry.strategy,
+            display_name: entry.display_name,
+            client_id: entry.client_id,
+            client_secret: entry.client_secret,
+            options: entry.options,
+            scopes: entry.scopes,
+        })
+        .await
+        .map_err(crate::said)
+        .with_context(|| format!("the connection '{name}'"))?;
+    println!(
+        "connection {name}: callback {}",
+        connection.callback_uri(vault)
+    );
+    let clients = &dev.clients;
+    for client in [&clients.web, &clients.spa, &clients.api, &clients.worker] {
+        vault
+            .enable_connection(&connection.id, &client.client_id)
             .await
             .map_err(crate::said)
             .with_context(|| format!("the connection '{name}'"))?;
-        println!(
-            "connection {name}: callback {}",
-            connection.callback_uri(vault)
-        );
-        let clients = &dev.clients;
-        for client in [&clients.web, &clients.spa, &clients.api, &clients.worker] {
-            vault
-                .enable_connection(&connection.id, &client.client_id)
-                .await
-                .map_err(crate::said)
-                .with_context(|| format!("the connection '{name}'"))?;
-        }
     }
     Ok(())
 }

@@ -62,7 +62,7 @@ fn text(dev: &DevFile, args: &DevArgs, first_start: bool) -> Result<String> {
   trust        {ca}   (the certificate authority of both)
   everything   {dev_json}
 
-  log in as    {username} / {password}
+{simulated}  log in as    {username} / {password}
   at sandbox   {accounts}
 
 Exchange a refresh token of the web application (its first use logs the demo user in and connects the sandbox):
@@ -79,6 +79,11 @@ Exchange a worker's signed request, with no user present:
 
 Stop with Ctrl-C.",
         directory = directory.display(),
+        simulated = args
+            .simulate
+            .iter()
+            .map(|name| format!("  simulated    connection '{name}'\n"))
+            .collect::<String>(),
         issuer = dev.issuer,
         sandbox = dev.sandbox.base_url,
         connection = dev.sandbox.connection,

@@ -8,6 +8,7 @@ mod dev_token;
 mod guide;
 mod journey;
 mod material;
+mod providers;
 mod seed;
 mod serve;
 mod start;
@@ -48,6 +49,8 @@ enum Command {
     /// Make and look after keys
     #[command(subcommand)]
     Key(KeyCommand),
+    /// List the providers that connections can be made to, and show or check their profiles
+    Providers(providers::ProvidersArgs),
     /// Start the vault for production
     ///
     /// Settings come from the file and from environment variables, which win: the setting `address` of the section
@@ -121,6 +124,7 @@ async fn run(cli: Cli) -> Result<()> {
         }
         Command::DevToken(args) => dev_token::run(args).await,
         Command::Key(command) => key(command).await,
+        Command::Providers(args) => providers::run(args),
         Command::Serve { config, check } => {
             let config = load(config.as_deref())?;
             if check {
@@ -162,7 +166,7 @@ async fn key(command: KeyCommand) -> Result<()> {
     Ok(())
 }
 
-fn load(file: Option<&std::path::Path>) -> Result<config::Config> {
+pub(crate) fn load(file: Option<&std::path::Path>) -> Result<config::Config> {
     config::Config::load(file, std::env::vars()).context("the configuration is wrong")
 }
 

@@ -84,41 +84,31 @@ impl Catalogue {
     /// The first file that cannot be read or is no profile, by name: a deployment does not start with half of its
     /// providers.
     pub fn with_folder(folder: &Path) -> Result<Arc<Self>, CatalogueError> {
-        let read = |path: &Path, source| CatalogueError::Read {
-            path: path.to_owned(),
-            source,
-        };
         let mut profiles = Self::built_in()?.profiles.clone();
-        let entries = std::fs::read_dir(folder).map_err(|error| read(folder, error))?;
-        for entry in entries {
-            let path = entry.map_err(|error| read(folder, error))?.path();
-            if path.extension().is_none_or(|extension| extension != "toml") {
-                continue;
-            }
-            let size = std::fs::metadata(&path)
-                .map_err(|error| read(&path, error))?
-                .len();
-            if size > MAX_FILE {
-                return Err(CatalogueError::TooLarge(path));
-            }
-            let text = std::fs::read_to_string(&path).map_err(|error| read(&path, error))?;
-            let file = path.display().to_string();
-            let profile = Profile::read(&text).map_err(|source| CatalogueError::Profile {
-                file: file.clone(),
-                source,
-            })?;
-            if path
-                .file_stem()
-                .is_none_or(|stem| stem != profile.strategy.as_str())
-            {
-                return Err(CatalogueError::Name {
-                    file,
-                    strategy: profile.strategy,
-                });
-            }
+        for read in read_folder(folder)? {
+            let profile = read?;
             profiles.insert(profile.strategy.clone(), Arc::new(profile));
         }
         Ok(Arc::new(Self { profiles }))
+    }
+
+    /// What is wrong with the files of a folder; nothing where each is a profile.
+    ///
+    /// # Errors
+    /// A folder that cannot be read.
+    pub fn check_folder(folder: &Path) -> Result<Vec<CatalogueError>, CatalogueError> {
+        Ok(read_folder(folder)?
+            .into_iter()
+            .filter_map(Result::err)
+            .collect())
+    }
+
+    /// The text of a file that is compiled in, to be copied and changed.
+    pub fn built_in_file(strategy: &str) -> Option<&'static str> {
+        FILES
+            .iter()
+            .find(|(name, _)| *name == strategy)
+            .map(|(_, text)| *text)
     }
 
     /// The profile of a strategy.
@@ -130,6 +120,52 @@ impl Catalogue {
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Profile>> {
         self.profiles.values()
     }
+}
+
+/// Reads the `*.toml` files of a folder, each into a profile or into what is wrong with it.
+fn read_folder(folder: &Path) -> Result<Vec<Result<Profile, CatalogueError>>, CatalogueError> {
+    let unreadable = |source| CatalogueError::Read {
+        path: folder.to_owned(),
+        source,
+    };
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "toml")
+        {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    Ok(paths.iter().map(|path| read_file(path)).collect())
+}
+
+fn read_file(path: &Path) -> Result<Profile, CatalogueError> {
+    let unreadable = |source| CatalogueError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    if std::fs::metadata(path).map_err(unreadable)?.len() > MAX_FILE {
+        return Err(CatalogueError::TooLarge(path.to_owned()));
+    }
+    let text = std::fs::read_to_string(path).map_err(unreadable)?;
+    let file = path.display().to_string();
+    let profile = Profile::read(&text).map_err(|source| CatalogueError::Profile {
+        file: file.clone(),
+        source,
+    })?;
+    if path
+        .file_stem()
+        .is_none_or(|stem| stem != profile.strategy.as_str())
+    {
+        return Err(CatalogueError::Name {
+            file,
+            strategy: profile.strategy,
+        });
+    }
+    Ok(profile)
 }
 
 #[cfg(test)]

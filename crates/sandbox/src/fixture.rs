@@ -288,6 +288,11 @@ impl Fixture {
         FIXTURES.values()
     }
 
+    /// Where it is played by the sandbox at `base_url`: a connection's option `simulator`.
+    pub fn simulator(&self, base_url: &str) -> String {
+        format!("{base_url}/as/{}", self.name)
+    }
+
     /// The fixture of a name.
     pub fn find(name: &str) -> Option<&'static Self> {
         FIXTURES.get(name)

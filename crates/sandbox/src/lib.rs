@@ -214,7 +214,9 @@ impl Sandbox {
 
     /// Where the simulated provider of a fixture listens: a connection's option `simulator`.
     pub fn simulator_url(&self, fixture: &str) -> String {
-        format!("{}/as/{fixture}", self.inner.base_url)
+        Fixture::find(fixture)
+            .map(|fixture| fixture.simulator(&self.inner.base_url))
+            .unwrap_or_default()
     }
 
     fn client(&self, client_id: &str) -> Option<SandboxClient> {
