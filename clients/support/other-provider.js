@@ -31,7 +31,7 @@ export class OtherProvider {
         accountId,
         claims: () => ({ sub: accountId, email: `${accountId}@other.example` }),
       }),
-      features: { devInteractions: { enabled: true } },
+      features: { devInteractions: { enabled: true }, revocation: { enabled: true } },
       pkce: { required: () => true },
       issueRefreshToken: () => true,
       rotateRefreshToken: true,

@@ -1,6 +1,6 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { firstForm, linkTo, textOf } from './html.js';
-import { provider, vault } from './stage.js';
+import { django, provider, vault } from './stage.js';
 
 const MOST_STEPS = 25;
 
@@ -11,6 +11,7 @@ const MOST_STEPS = 25;
 export class Person {
   #cookies = new Map();
   #logins;
+  #refusesAt;
 
   /** `logins`: {username, password} by origin. */
   constructor(logins) {
@@ -33,9 +34,13 @@ export class Person {
         request = { url: new URL(location, request.url), method: 'GET' };
       } else {
         const html = await response.text();
-        const signUpLink = signUp && linkTo('/u/signup', html);
-        request = signUpLink
-          ? { url: new URL(signUpLink, request.url), method: 'GET' }
+        const { origin } = request.url;
+        const way =
+          origin === this.#refusesAt
+            ? (linkTo(`${origin}/interaction/`, html) ?? linkTo('/interaction/', html))
+            : signUp && linkTo('/u/signup', html);
+        request = way
+          ? { url: new URL(way, request.url), method: 'GET' }
           : this.#answer(request.url, response, html, press);
       }
     }
@@ -59,6 +64,11 @@ export class Person {
     this.#cookies.clear();
   }
 
+  /** Says no from now on at a provider whose pages have a link for that. */
+  refuseAt(origin) {
+    this.#refusesAt = origin;
+  }
+
   /** The login at an origin. */
   loginAt(origin) {
     return this.#logins[origin];
@@ -80,7 +90,10 @@ export class Person {
       else if (type !== 'hidden' && asksForPassword) entries.append(name, login.username);
       else entries.append(name, value);
     }
-    const button = form.buttons.find(({ value }) => value === press) ?? form.buttons[0];
+    const button =
+      form.buttons.find(({ value }) => value === press) ??
+      form.buttons.find(({ name }) => name === 'allow') ??
+      form.buttons[0];
     if (button?.name) entries.append(button.name, button.value);
 
     const target = new URL(form.action, url);
@@ -147,6 +160,7 @@ export async function newPerson() {
     [new URL(vault.issuer).origin]: { username: `person-${randomUUID()}@example.com`, password },
     [vault.sandbox.base_url]: sandboxLogin,
     [provider.issuer]: { username: `person-${randomUUID()}`, password: 'any will do' },
+    [django.origin]: { username: `person-${randomUUID()}`, password: 'any will do' },
   });
   const { client_id, redirect_uri } = vault.clients.web;
   const start = new URL('authorize', vault.issuer);

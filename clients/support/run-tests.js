@@ -1,5 +1,5 @@
 // Sets the stage for the tests, runs them, and clears everything away: a vault with its sandbox provider, and a
-// certificate and a port for the provider that provider.test.js starts.
+// certificate and ports for the providers that tests start.
 
 import { spawn } from 'node:child_process';
 import { mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
@@ -19,22 +19,36 @@ let tests;
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => tests?.kill('SIGTERM'));
 
 try {
-  const [vaultPort, , providerPort] = await freePorts(3);
+  const [vaultPort, , providerPort, mockPort, djangoPort] = await freePorts(5);
+  const clientSecret = 'a secret of a provider that lives for one test run';
+  const certificate = await makeCertificate(scratch);
   const provider = {
     port: providerPort,
     issuer: `https://localhost:${providerPort}`,
-    ...(await makeCertificate(scratch)),
-    clientSecret: 'a secret of a provider that lives for one test run',
+    ...certificate,
+    clientSecret,
+  };
+  const mock = { port: mockPort, issuer: `https://localhost:${mockPort}`, ...certificate, clientSecret };
+  const django = {
+    port: djangoPort,
+    origin: `http://localhost:${djangoPort}`,
+    clientId: 'vault-django',
+    clientSecret,
+    folder: scratch,
   };
   vault = await startVault({
     data: path.join(scratch, 'vault'),
     port: vaultPort,
-    connections: connectionsTo(provider),
-    options: ['--trust-ca', provider.authorityFile, '--allow-origin', provider.issuer],
+    connections: [...connectionsTo(provider), connectionToMock(mock), connectionToDjango(django)],
+    options: [
+      '--trust-ca',
+      provider.authorityFile,
+      ...[provider.issuer, mock.issuer, django.origin].flatMap((origin) => ['--allow-origin', origin]),
+    ],
   });
 
   const stageFile = path.join(scratch, 'stage.json');
-  await writeFile(stageFile, JSON.stringify({ vault: vault.dev, callbacks: vault.callbacks, provider }), {
+  await writeFile(stageFile, JSON.stringify({ vault: vault.dev, callbacks: vault.callbacks, provider, mock, django }), {
     mode: 0o600,
   });
   exitCode = await runTests({
@@ -75,9 +89,41 @@ function connectionsTo(provider) {
         authorization_endpoint: `${issuer}/auth`,
         token_endpoint: `${issuer}/token`,
         userinfo_endpoint: `${issuer}/me`,
+        revocation_endpoint: `${issuer}/token/revocation`,
       },
     },
   ];
+}
+
+function connectionToMock({ issuer, clientSecret }) {
+  return {
+    name: 'mock',
+    strategy: 'oidc',
+    display_name: 'A provider whose answers break',
+    client_id: 'vault-mock',
+    client_secret: clientSecret,
+    scopes: ['openid', 'offline_access'],
+    options: { issuer },
+  };
+}
+
+function connectionToDjango({ origin, clientId, clientSecret }) {
+  return {
+    name: 'django',
+    strategy: 'oauth2',
+    display_name: 'A Django site',
+    client_id: clientId,
+    client_secret: clientSecret,
+    scopes: ['profile', 'files'],
+    options: {
+      authorization_endpoint: `${origin}/o/authorize/`,
+      token_endpoint: `${origin}/o/token/`,
+      userinfo_endpoint: `${origin}/me`,
+      revocation_endpoint: `${origin}/o/revoke_token/`,
+      refresh_class: 'rotating',
+      replay_window: 120,
+    },
+  };
 }
 
 async function bundle(files) {

@@ -4,14 +4,18 @@ import { readFileSync } from 'node:fs';
 
 if (!process.env.TOKENVAULT_STAGE) throw new Error('nothing runs to be tested; start the tests with clients/run');
 
-const { vault, callbacks, provider } = JSON.parse(readFileSync(process.env.TOKENVAULT_STAGE, 'utf8'));
+const { vault, callbacks, provider, mock, django } = JSON.parse(readFileSync(process.env.TOKENVAULT_STAGE, 'utf8'));
 
 /** `dev.json` of the vault under test. */
 export { vault };
 /** The vault's address for each further connection's provider to send people back to. */
 export { callbacks };
-/** Where the other provider is to be, and with which certificate. */
+/** Where oidc-provider is to be, and with which certificate. */
 export { provider };
+/** The same for oauth2-mock-server. */
+export { mock };
+/** Where django-oauth-toolkit is to be. */
+export { django };
 
 /** The audience of the vault's own My Account API. */
 export const ME_AUDIENCE = `${vault.issuer}me/`;

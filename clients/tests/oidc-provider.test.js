@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
+import { eventually } from '../support/connected.js';
 import { OtherProvider } from '../support/other-provider.js';
 import { newPerson } from '../support/person.js';
 import { provider as place, vault } from '../support/stage.js';
@@ -76,6 +77,7 @@ for (const connection of ['other-oidc', 'other-oauth2']) {
 
     await myAccount.disconnect(account.id);
     assert.deepEqual(await myAccount.accounts(), []);
+    await eventually(async () => (await provider.userinfo(fourth.accessToken)) === undefined);
     await assert.rejects(exchange(), (error) => {
       assert.equal(error.cause.error, 'federated_connection_refresh_token_not_found');
       return true;
@@ -134,6 +136,15 @@ for (const connection of ['other-oidc', 'other-oauth2']) {
     assert.equal((await provider.userinfo(renewed.accessToken))?.sub, person.loginAt(place.issuer).username);
   });
 }
+
+test('a person who says no at the provider is sent back with an error, and nothing is connected', async () => {
+  const person = await newPerson();
+  const { refreshToken } = await logIn(person);
+  const myAccount = await myAccountOf(refreshToken);
+  person.refuseAt(place.issuer);
+  await assert.rejects(myAccount.connectAccount(person, 'other-oidc', REDIRECT_URI), /access_denied/);
+  assert.deepEqual(await myAccount.accounts(), []);
+});
 
 test('a person who says no at the vault is sent back with an error, and nothing is connected', async () => {
   const person = await newPerson();
