@@ -243,6 +243,45 @@ story!(
     }
 );
 
+story!(
+    ss_a_callback_that_names_another_place_connects_nothing,
+    |world| {
+        let login = world.log_in().await?;
+        let me = world.my_account_token(&login.refresh_token).await?;
+        world.simulated("zoho").await;
+        for place in [
+            "https://127.0.0.1",
+            "https://accounts.zoho.com.evil.example",
+            "https://accounts.zoho.eu@evil.example",
+            "http://accounts.zoho.eu",
+            "https://169.254.169.254/accounts.zoho.eu",
+        ] {
+            let started = world.start_connect_at(&me, "zoho", None).await?;
+            let mut agent = world.browser();
+            world
+                .log_in_as(&mut agent, (acceptance::USERNAME, acceptance::PASSWORD))
+                .await?;
+            let stop = world.to_provider(&mut agent, &started).await?;
+            // What the provider would say, with another accounts server in it.
+            let callback = stop.parameter("redirect_uri").unwrap();
+            let state = stop.parameter("state").unwrap();
+            let query = [
+                ("code", "a code"),
+                ("state", state.as_str()),
+                ("location", "eu"),
+                ("accounts-server", place),
+            ];
+            let forged = url::Url::parse_with_params(&callback, query)?;
+            let answered = agent
+                .open_any(forged.as_str(), acceptance::WEB_CALLBACK)
+                .await?;
+            assert_eq!(answered.parameter("connect_code"), None, "{place}");
+            assert!(answered.parameter("error").is_some(), "{place}");
+        }
+        assert_eq!(accounts(world, &me).await?.len(), 0);
+    }
+);
+
 story!(what_the_api_is_called_with_is_told, |world| {
     let dana = connected(world, "zoho", None).await?;
     let expected = json!({ "accounts_server": "https://accounts.zoho.eu", "api_domain": "https://www.zohoapis.eu" });
@@ -560,6 +599,11 @@ story!(
         let stop = world.consent(&mut agent, &second, "alice").await?;
         let code = stop.answer("connect_code")?;
         let second = world.complete(&me, &second, &code).await?.unwrap();
+        let told = details(world, "connect.completed").await;
+        let elsewhere = told
+            .iter()
+            .filter(|told| told["connected_elsewhere"].is_string());
+        assert_eq!(elsewhere.count(), 1);
         let body = world.refresh_exchange(&login.refresh_token);
         let token = world.exchange(&body).await?.unwrap().access_token;
         disconnect(world, &me, &second).await?;

@@ -360,6 +360,8 @@ impl ProviderClient {
             None,
             now,
         )?;
+        self.exchange_first_token(settings, profile, &endpoints, &values, &mut tokens, now)
+            .await?;
         let missing = profile.variables.iter().any(|(name, variable)| {
             variable.from == VariableSource::TokenAnswer
                 && !variable.optional
@@ -375,6 +377,47 @@ impl ProviderClient {
         self.ask_for_expiry(settings, profile, &endpoints, &mut tokens, now)
             .await;
         Ok(tokens)
+    }
+
+    /// The second request of a profile that has one ([`Profile::exchange`]).
+    async fn exchange_first_token(
+        &self,
+        settings: &ConnectionSettings,
+        profile: &Profile,
+        endpoints: &Endpoints,
+        values: &Values<'_>,
+        tokens: &mut TokenAnswer,
+        now: Timestamp,
+    ) -> Result<(), Failure> {
+        let (Some(url), Some(request)) = (&endpoints.exchange, &profile.exchange) else {
+            return Ok(());
+        };
+        let first = tokens.access_token.duplicate();
+        let mut values = values.clone();
+        values.insert("access_token", first.reveal());
+        let answer = self
+            .ask(
+                settings,
+                profile,
+                endpoints,
+                url,
+                request,
+                vec![],
+                &values,
+                now,
+            )
+            .await?;
+        let second = token_answer::read(
+            answer.status,
+            answer.retry_after,
+            &answer.body,
+            profile,
+            &settings.options,
+            None,
+            now,
+        )?;
+        tokens.take_over(second);
+        Ok(())
     }
 
     /// Refreshes (RFC 6749 §6, or what the provider has instead).

@@ -15,6 +15,8 @@ use crate::template::{self, Values};
 pub(crate) struct Endpoints {
     pub(crate) authorization: String,
     pub(crate) token: String,
+    /// Where the token of a code is exchanged for another.
+    pub(crate) exchange: Option<String>,
     pub(crate) refresh: String,
     pub(crate) userinfo: Option<String>,
     /// Still a template: it may hold the token.
@@ -75,6 +77,7 @@ impl Endpoints {
                 _ => token.clone(),
             },
             token,
+            exchange: filled(&own.exchange)?,
             userinfo: match &options.userinfo_endpoint {
                 Some(url) => Some(url.clone()),
                 None => match metadata.and_then(|known| known.userinfo_endpoint.clone()) {

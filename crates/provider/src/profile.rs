@@ -72,6 +72,10 @@ pub struct Profile {
     /// The request that redeems a code; refreshing uses it too unless `refresh.request` is there.
     #[serde(default)]
     pub token: TokenRequest,
+    /// A second request after a code was redeemed, to `endpoints.exchange`: its answer's access token takes the place of
+    /// the first, as where a token of an hour is exchanged for one of 60 days. May hold `{access_token}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exchange: Option<TokenRequest>,
     /// What refreshing does.
     #[serde(default)]
     pub refresh: Refresh,
@@ -186,6 +190,9 @@ pub struct Endpoints {
     /// Where codes are redeemed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
+    /// Where the token of a code is exchanged for another.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exchange: Option<String>,
     /// Where refresh tokens are redeemed, where that is another place.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refresh: Option<String>,
@@ -755,6 +762,12 @@ impl Profile {
             ("revocation.parameters", &self.revocation.parameters),
             ("revocation.headers", &self.revocation.headers),
         ];
+        if self.exchange.is_some() != self.endpoints.exchange.is_some() {
+            return wrong("exchange", "belongs together with endpoints.exchange");
+        }
+        for (name, text) in self.exchange.iter().flat_map(|request| &request.parameters) {
+            self.check_template(&format!("exchange.parameters.{name}"), text)?;
+        }
         for requirement in &self.identity.required {
             self.check_template("identity.required", &requirement.is)?;
         }
@@ -936,9 +949,10 @@ pub(crate) const BUILT_IN: [&str; 7] = [
 
 impl Endpoints {
     /// Every endpoint by its name.
-    pub(crate) fn all(&self) -> [(&'static str, &Option<String>); 8] {
+    pub(crate) fn all(&self) -> [(&'static str, &Option<String>); 9] {
         [
             ("authorization", &self.authorization),
+            ("exchange", &self.exchange),
             ("introspection", &self.introspection),
             ("issuer", &self.issuer),
             ("jwks", &self.jwks),

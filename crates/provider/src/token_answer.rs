@@ -42,6 +42,17 @@ pub struct TokenAnswer {
 }
 
 impl TokenAnswer {
+    /// Takes the tokens of a later answer; what the first said of the grant stays.
+    pub(crate) fn take_over(&mut self, later: Self) {
+        self.access_token = later.access_token;
+        self.expires_in = later.expires_in;
+        self.lifetime_is_assumed = later.lifetime_is_assumed;
+        self.refresh_token = later.refresh_token.or(self.refresh_token.take());
+        if later.scopes.is_some() {
+            self.scopes = later.scopes;
+        }
+    }
+
     /// An access token and nothing else.
     pub fn of(access_token: SecretString) -> Self {
         Self {

@@ -31,6 +31,8 @@ pub struct Fixture {
     pub authorization: AuthorizationFacts,
     /// Redeeming a code.
     pub token: CallFacts,
+    /// Exchanging the token of a code for another; absent where there is no such thing.
+    pub exchange: Option<CallFacts>,
     /// Refreshing; absent where there is none.
     pub refresh: Option<RefreshFacts>,
     /// Who it is.

@@ -387,6 +387,12 @@ fn answer(
     {
         return self::refresh(sandbox, fixture, call, format);
     }
+    if let Some(exchange) = &fixture.exchange
+        && is(exchange)
+        && grant_type(exchange)
+    {
+        return exchange_token(sandbox, fixture, exchange, call, format);
+    }
     if is(&fixture.token) {
         return redeem(sandbox, fixture, call, format);
     }
@@ -560,6 +566,33 @@ fn redeem(
         _ => return Err("code_verifier does not belong to code_challenge".to_owned()),
     }
     Ok(issue(sandbox, fixture, facts, &asked, None))
+}
+
+/// A live access token in, another one out.
+fn exchange_token(
+    sandbox: &Sandbox,
+    fixture: &Fixture,
+    facts: &CallFacts,
+    call: &Call<'_>,
+    format: &str,
+) -> Result<Response, String> {
+    if let Some(refused) = check(facts, call, format)? {
+        return Ok(error(fixture, refused));
+    }
+    let shown = facts
+        .parameters
+        .iter()
+        .find(|(_, expected)| expected.as_str() == "<access_token>")
+        .and_then(|(name, _)| call.params.get(name))
+        .ok_or("no parameter is documented to be the token")?;
+    let now = sandbox.now().as_second();
+    let found = sandbox.simulated(&fixture.name, |state| {
+        state.live(shown, false, now).cloned()
+    });
+    Ok(match found {
+        None => error(fixture, "invalid_token"),
+        Some(token) => issue(sandbox, fixture, facts, &token.asked.clone(), None),
+    })
 }
 
 fn refresh(

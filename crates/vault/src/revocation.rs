@@ -147,6 +147,23 @@ pub(crate) fn shared_statement(strategy: &str, client_id: &str, subject: &str) -
     )
 }
 
+/// An account like that, beside the user's own at the connection: its id.
+pub(crate) fn elsewhere_statement(
+    strategy: &str,
+    client_id: &str,
+    subject: &str,
+    (user_id, connection_id): (&str, &str),
+) -> Statement {
+    Statement::new(
+        "select a.id from accounts a
+           join connections c on c.id = a.connection_id
+          where a.subject = $3 and c.strategy = $1 and c.client_id = $2
+            and not (a.user_id = $4 and a.connection_id = $5)
+          limit 1",
+        params![strategy, client_id, subject, user_id, connection_id],
+    )
+}
+
 /// The same where the subject was never learned: any account of the user at the connection could be it.
 pub(crate) fn maybe_shared_statement(connection_id: &str, user_id: &str) -> Statement {
     Statement::new(

@@ -22,7 +22,7 @@ use crate::connect_flow::{self, ConnectFlow, ConnectState, FlowSecrets};
 use crate::connection::Connection;
 use crate::flow::connect::provider_refusal;
 use crate::lifetime::Ends;
-use crate::revocation::NewRevocation;
+use crate::revocation::{self, NewRevocation};
 use crate::token_set::TokenSet;
 use crate::{Caller, Error, Event, EventKind, Fault, Reason, Refusal, Vault};
 
@@ -336,6 +336,35 @@ impl Vault {
         Ok(())
     }
 
+    /// Notes in the audit row that the same account of the provider is connected once more, by another user or at another
+    /// connection with our same client there: many providers count grants and end the oldest without a word, and end all
+    /// of them together.
+    async fn note_elsewhere(
+        &self,
+        flow: &ConnectFlow,
+        connection: &Connection,
+        identity: &provider::Identity,
+        event: &mut Event,
+    ) -> Result<(), Error> {
+        if identity.subject.is_empty() {
+            return Ok(());
+        }
+        let elsewhere = self
+            .first(revocation::elsewhere_statement(
+                &connection.strategy,
+                &connection.client_id,
+                &identity.subject,
+                (&flow.user_id, &connection.id),
+            ))
+            .await?;
+        if let Some(row) = elsewhere {
+            *event = event
+                .clone()
+                .detail("connected_elsewhere", row.text(0)?.to_owned());
+        }
+        Ok(())
+    }
+
     async fn store_account(
         &self,
         flow: &ConnectFlow,
@@ -350,6 +379,8 @@ impl Vault {
             .profile(self)
             .ok_or(Reason::ProviderClientMisconfigured)?;
         let class = connection.refresh_class(profile)?;
+        self.note_elsewhere(flow, connection, identity, event)
+            .await?;
         for _ in 0..STORE_ATTEMPTS {
             let existing = self
                 .first(account::by_subject_statement(

@@ -1,6 +1,7 @@
 //! An outage with ten thousand accounts due: too many to connect one by one, so they are stored as a connect flow would
 //! have stored them, and everything after that is as in production: real HTTP, a real database, a clock that is moved.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -57,12 +58,12 @@ async fn serve(endpoint: Arc<Endpoint>) -> String {
     origin
 }
 
-async fn open(url: &str, origin: &str, clock: Arc<MovableClock>) -> Vault {
+async fn open(url: &str, origins: &[&str], clock: Arc<MovableClock>) -> Vault {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let (master_key, _) = LocalMasterKey::generate(&SystemEntropy);
     let provider = ProviderClient::new(
         OutboundPolicy {
-            allowed_origins: vec![origin.to_owned()],
+            allowed_origins: origins.iter().map(|&origin| origin.to_owned()).collect(),
             ..OutboundPolicy::default()
         },
         Catalogue::built_in().unwrap(),
@@ -85,9 +86,9 @@ async fn open(url: &str, origin: &str, clock: Arc<MovableClock>) -> Vault {
 }
 
 /// Stores accounts that are all due now, as a connect flow stores one.
-async fn seed(vault: &Vault, connection_id: &str, user_id: &str) {
+async fn seed(vault: &Vault, connection_id: &str, user_id: &str, numbers: Range<usize>) {
     let now = vault.now();
-    for chunk in (0..ACCOUNTS).collect::<Vec<_>>().chunks(500) {
+    for chunk in numbers.collect::<Vec<_>>().chunks(500) {
         let mut batch = Batch::new();
         for number in chunk {
             let id = format!("cac_{number:05}");
@@ -109,6 +110,39 @@ async fn seed(vault: &Vault, connection_id: &str, user_id: &str) {
     }
 }
 
+async fn crm(vault: &Vault, name: &str, origin: &str) -> String {
+    vault
+        .create_connection(NewConnection {
+            name: name.to_owned(),
+            strategy: "oauth2".to_owned(),
+            display_name: String::new(),
+            client_id: name.to_owned(),
+            client_secret: Some(SecretString::new("secret".to_owned())),
+            options: ConnectionOptions {
+                authorization_endpoint: Some(format!("{origin}/authorize")),
+                token_endpoint: Some(format!("{origin}/token")),
+                ..ConnectionOptions::default()
+            },
+            scopes: vec![],
+        })
+        .await
+        .unwrap()
+        .id
+}
+
+async fn dana(vault: &Vault) -> String {
+    vault
+        .create_user(NewUser {
+            username: "dana@example.com".to_owned(),
+            password: SecretString::new("correct horse".to_owned()),
+            email: None,
+            name: None,
+        })
+        .await
+        .unwrap()
+        .id
+}
+
 async fn count(vault: &Vault, sql: &'static str) -> u64 {
     let row = vault.db.read_one(sql, params![]).await.unwrap().unwrap();
     u64::try_from(row.int(0).unwrap()).unwrap()
@@ -123,33 +157,10 @@ async fn f_13_an_outage_with_ten_thousand_accounts_due() {
         Timestamp::from_second(1_800_000_000).unwrap(),
     ));
     let url = format!("sqlite:{}", folder.path().join("vault.db").display());
-    let vault = open(&url, &origin, Arc::clone(&clock)).await;
-    let connection = vault
-        .create_connection(NewConnection {
-            name: "crm".to_owned(),
-            strategy: "oauth2".to_owned(),
-            display_name: String::new(),
-            client_id: "id".to_owned(),
-            client_secret: Some(SecretString::new("secret".to_owned())),
-            options: ConnectionOptions {
-                authorization_endpoint: Some(format!("{origin}/authorize")),
-                token_endpoint: Some(format!("{origin}/token")),
-                ..ConnectionOptions::default()
-            },
-            scopes: vec![],
-        })
-        .await
-        .unwrap();
-    let user = vault
-        .create_user(NewUser {
-            username: "dana@example.com".to_owned(),
-            password: SecretString::new("correct horse".to_owned()),
-            email: None,
-            name: None,
-        })
-        .await
-        .unwrap();
-    seed(&vault, &connection.id, &user.id).await;
+    let vault = open(&url, &[&origin], Arc::clone(&clock)).await;
+    let connection_id = crm(&vault, "crm", &origin).await;
+    let user_id = dana(&vault).await;
+    seed(&vault, &connection_id, &user_id, 0..ACCOUNTS).await;
 
     // A minute without an answer: the gate closes, and one probe finds out every few seconds.
     endpoint.away.store(true, Ordering::SeqCst);
@@ -202,4 +213,56 @@ async fn f_13_an_outage_with_ten_thousand_accounts_due() {
     let calls = endpoint.calls.load(Ordering::SeqCst);
     vault.keep_alive().await.unwrap();
     assert_eq!(endpoint.calls.load(Ordering::SeqCst), calls);
+}
+
+/// A listener that takes connections and never says a word.
+async fn silence() -> (String, tokio::task::JoinHandle<()>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let origin = format!("http://{}", listener.local_addr().unwrap());
+    let open = tokio::spawn(async move {
+        let mut open = Vec::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            open.push(stream);
+        }
+    });
+    (origin, open)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f_07_a_silent_provider_holds_up_nobody_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let endpoint = Arc::new(Endpoint::default());
+    let origin = serve(Arc::clone(&endpoint)).await;
+    let (silent, _open) = silence().await;
+    let clock = Arc::new(MovableClock::new(
+        Timestamp::from_second(1_800_000_000).unwrap(),
+    ));
+    let url = format!("sqlite:{}", folder.path().join("vault.db").display());
+    let vault = open(&url, &[&origin, &silent], Arc::clone(&clock)).await;
+    let user_id = dana(&vault).await;
+    seed(
+        &vault,
+        &crm(&vault, "silent", &silent).await,
+        &user_id,
+        0..50,
+    )
+    .await;
+    let other = crm(&vault, "other", &origin).await;
+    seed(&vault, &other, &user_id, 100..150).await;
+    let refreshed = |expected: u64| endpoint.refreshed.load(Ordering::SeqCst) >= expected;
+    // The round itself waits for the silent one; everything else goes on, also in the next round.
+    let round = {
+        let vault = vault.clone();
+        tokio::spawn(async move { vault.keep_alive().await.unwrap() })
+    };
+    while !refreshed(50) {
+        tokio::task::yield_now().await;
+    }
+    seed(&vault, &other, &user_id, 200..250).await;
+    clock.advance(Duration::from_secs(1));
+    while !refreshed(100) {
+        vault.keep_alive().await.unwrap();
+    }
+    assert!(!round.is_finished(), "nobody has answered there yet");
+    round.abort();
 }
