@@ -374,14 +374,20 @@ impl World {
     pub async fn another_connection(&mut self, name: &str) -> Connection {
         let (client_id, secret) = &self.sandbox_client;
         let new = sandbox_connection(name, self.sandbox.base_url(), (client_id, secret));
+        let connection = self.enabled(new).await;
+        self.sandbox
+            .allow_redirect_uri(client_id, &connection.callback_uri(&self.vault));
+        connection
+    }
+
+    /// Makes a connection that the web client may use.
+    async fn enabled(&self, new: NewConnection) -> Connection {
         let connection = self.vault.create_connection(new).await.unwrap();
         let web = &self.clients.web.client.client_id;
         self.vault
             .enable_connection(&connection.id, web)
             .await
             .unwrap();
-        self.sandbox
-            .allow_redirect_uri(client_id, &connection.callback_uri(&self.vault));
         connection
     }
 
@@ -402,13 +408,7 @@ impl World {
             options,
             scopes: facts.scopes.clone(),
         };
-        let connection = self.vault.create_connection(new).await.unwrap();
-        let web = &self.clients.web.client.client_id;
-        self.vault
-            .enable_connection(&connection.id, web)
-            .await
-            .unwrap();
-        connection
+        self.enabled(new).await
     }
 
     /// Remembers a secret of the story, to be looked for at its end.

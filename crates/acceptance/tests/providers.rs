@@ -518,6 +518,18 @@ story!(
     }
 );
 
+/// The next revocations fail at the provider.
+fn refuses_revocations(world: &World, times: usize) {
+    let away = InjectedFailure {
+        status: 503,
+        ..InjectedFailure::default()
+    };
+    world.sandbox.set_behaviour(Behaviour {
+        next_revocation_failures: vec![away; times],
+        ..Behaviour::default()
+    });
+}
+
 story!(
     a_disconnect_is_told_to_the_provider_for_as_long_as_it_takes,
     |world| {
@@ -526,14 +538,7 @@ story!(
         let body = world.refresh_exchange(&login.refresh_token);
         let token = world.exchange(&body).await?.unwrap().access_token;
         let account = accounts(world, &me).await?.remove(0);
-        let away = InjectedFailure {
-            status: 503,
-            ..InjectedFailure::default()
-        };
-        world.sandbox.set_behaviour(Behaviour {
-            next_revocation_failures: vec![away; 3],
-            ..Behaviour::default()
-        });
+        refuses_revocations(world, 3);
         disconnect(world, &me, &account).await?;
         // Nothing is served here from now on, whatever the provider does.
         assert!(world.exchange(&body).await?.is_err());
@@ -556,14 +561,7 @@ story!(
         let login = world.connected().await?;
         let me = world.my_account_token(&login.refresh_token).await?;
         let account = accounts(world, &me).await?.remove(0);
-        let away = InjectedFailure {
-            status: 503,
-            ..InjectedFailure::default()
-        };
-        world.sandbox.set_behaviour(Behaviour {
-            next_revocation_failures: vec![away; 500],
-            ..Behaviour::default()
-        });
+        refuses_revocations(world, 500);
         disconnect(world, &me, &account).await?;
         for _ in 0..(73 * 2) {
             world.advance(1800);

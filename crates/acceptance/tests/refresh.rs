@@ -775,19 +775,24 @@ story!(f_09_a_provider_that_is_away_says_for_how_long, |world| {
     assert_eq!(world.sandbox.calls().refresh, 1);
 });
 
+/// From now on the provider wants nothing, and says for how long.
+fn limit(world: &World, said: Option<&str>) {
+    let limited = InjectedFailure {
+        retry_after: said.map(str::to_owned),
+        ..answering(429, "")
+    };
+    world
+        .sandbox
+        .set_behaviour(failing(vec![limited; 200], Rotation::None));
+}
+
 story!(f_12_a_limit_that_does_not_end_costs_few_calls, |world| {
     let login = world.connected().await?;
     let body = world.refresh_exchange(&login.refresh_token);
     for said in [None, Some("0"), Some("abc")] {
         world.advance(3600);
         let before = world.sandbox.calls().refresh;
-        let limited = InjectedFailure {
-            retry_after: said.map(str::to_owned),
-            ..answering(429, "")
-        };
-        world
-            .sandbox
-            .set_behaviour(failing(vec![limited; 200], Rotation::None));
+        limit(world, said);
         for _ in 0..120 {
             ask(world, &body).await?.unwrap_err();
             world.advance(30);
@@ -804,13 +809,7 @@ story!(f_09_a_wait_of_nothing_is_no_invitation, |world| {
     let login = world.connected().await?;
     let body = world.refresh_exchange(&login.refresh_token);
     world.advance(3600);
-    let limited = InjectedFailure {
-        retry_after: Some("0".to_owned()),
-        ..answering(429, "")
-    };
-    world
-        .sandbox
-        .set_behaviour(failing(vec![limited; 200], Rotation::None));
+    limit(world, Some("0"));
     for _ in 0..20 {
         ask(world, &body).await?.unwrap_err();
     }

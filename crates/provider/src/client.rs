@@ -18,7 +18,7 @@ use crate::failure::{Failure, FailureKind};
 use crate::guard::{Guard, InvalidPolicy, OutboundPolicy};
 use crate::identity::{self, Expected, Facts, Identity};
 use crate::profile::{
-    BodyFormat, ClientAuthentication, Code, HttpMethod, Profile, RefreshClass,
+    BodyFormat, ClientAuthentication, Code, FurtherToken, HttpMethod, Profile, RefreshClass,
     RevocationAuthentication, RevokedToken, TokenRequest, VariableSource,
 };
 use crate::settings::{ConnectionSettings, RESERVED};
@@ -102,6 +102,16 @@ pub struct RevokedTokens<'a> {
     pub refresh_token: Option<&'a SecretString>,
     /// What was learned for the account.
     pub variables: &'a BTreeMap<String, String>,
+}
+
+/// What every request to a token endpoint is made of, beside what it asks.
+#[derive(Clone, Copy)]
+struct Asking<'a> {
+    settings: &'a ConnectionSettings,
+    profile: &'a Profile,
+    endpoints: &'a Endpoints,
+    values: &'a Values<'a>,
+    now: Timestamp,
 }
 
 /// The guarded client. Cheap to clone: connections and what is known of providers are shared.
@@ -339,29 +349,17 @@ impl ProviderClient {
         {
             standard.push(("code_verifier", verifier.reveal()));
         }
-        let answer = self
-            .ask(
-                settings,
-                profile,
-                &endpoints,
-                &endpoints.token,
-                &profile.token,
-                standard,
-                &values,
-                now,
-            )
-            .await?;
-        let mut tokens = token_answer::read(
-            answer.status,
-            answer.retry_after,
-            &answer.body,
+        let asking = Asking {
+            settings,
             profile,
-            &settings.options,
-            None,
+            endpoints: &endpoints,
+            values: &values,
             now,
-        )?;
-        self.exchange_first_token(settings, profile, &endpoints, &values, &mut tokens, now)
+        };
+        let mut tokens = self
+            .ask_for_tokens(&asking, &endpoints.token, &profile.token, standard, None)
             .await?;
+        self.exchange_first_token(&asking, &mut tokens).await?;
         let missing = profile.variables.iter().any(|(name, variable)| {
             variable.from == VariableSource::TokenAnswer
                 && !variable.optional
@@ -382,40 +380,23 @@ impl ProviderClient {
     /// The second request of a profile that has one ([`Profile::exchange`]).
     async fn exchange_first_token(
         &self,
-        settings: &ConnectionSettings,
-        profile: &Profile,
-        endpoints: &Endpoints,
-        values: &Values<'_>,
+        asking: &Asking<'_>,
         tokens: &mut TokenAnswer,
-        now: Timestamp,
     ) -> Result<(), Failure> {
-        let (Some(url), Some(request)) = (&endpoints.exchange, &profile.exchange) else {
+        let (Some(url), Some(request)) = (&asking.endpoints.exchange, &asking.profile.exchange)
+        else {
             return Ok(());
         };
         let first = tokens.access_token.duplicate();
-        let mut values = values.clone();
+        let mut values = asking.values.clone();
         values.insert("access_token", first.reveal());
-        let answer = self
-            .ask(
-                settings,
-                profile,
-                endpoints,
-                url,
-                request,
-                vec![],
-                &values,
-                now,
-            )
+        let asking = Asking {
+            values: &values,
+            ..*asking
+        };
+        let second = self
+            .ask_for_tokens(&asking, url, request, vec![], None)
             .await?;
-        let second = token_answer::read(
-            answer.status,
-            answer.retry_after,
-            &answer.body,
-            profile,
-            &settings.options,
-            None,
-            now,
-        )?;
         tokens.take_over(second);
         Ok(())
     }
@@ -452,19 +433,6 @@ impl ProviderClient {
         if let Some(scope) = &scope {
             standard.push(("scope", scope));
         }
-        let request = profile.refresh_request();
-        let answer = self
-            .ask(
-                settings,
-                profile,
-                &endpoints,
-                &endpoints.refresh,
-                request,
-                standard,
-                &values,
-                now,
-            )
-            .await?;
         let further = grant.further.and_then(|name| {
             profile
                 .answer
@@ -472,23 +440,25 @@ impl ProviderClient {
                 .iter()
                 .find(|token| token.name == name)
         });
-        let mut tokens = token_answer::read(
-            answer.status,
-            answer.retry_after,
-            &answer.body,
+        let asking = Asking {
+            settings,
             profile,
-            &settings.options,
-            further,
+            endpoints: &endpoints,
+            values: &values,
             now,
-        )
-        .map_err(|failure| match failure.kind {
-            // Nothing was asked for but what is granted: the person or an administrator took it back.
-            FailureKind::ScopeMissing if scope.is_none() => Failure {
-                kind: FailureKind::ReauthorizationRequired,
-                ..failure
-            },
-            _ => failure,
-        })?;
+        };
+        let request = profile.refresh_request();
+        let mut tokens = self
+            .ask_for_tokens(&asking, &endpoints.refresh, request, standard, further)
+            .await
+            .map_err(|failure| match failure.kind {
+                // Nothing was asked for but what is granted: the person or an administrator took it back.
+                FailureKind::ScopeMissing if scope.is_none() => Failure {
+                    kind: FailureKind::ReauthorizationRequired,
+                    ..failure
+                },
+                _ => failure,
+            })?;
         self.ask_for_expiry(settings, profile, &endpoints, &mut tokens, now)
             .await;
         Ok(tokens)
@@ -630,11 +600,14 @@ impl ProviderClient {
             authentication,
             ..endpoints
         };
-        let answer = self
-            .ask(
-                settings, profile, &endpoints, &url, &format, standard, &values, now,
-            )
-            .await?;
+        let asking = Asking {
+            settings,
+            profile,
+            endpoints: &endpoints,
+            values: &values,
+            now,
+        };
+        let answer = self.ask(&asking, &url, &format, standard).await?;
         revoked(&answer, profile, how.authentication)
     }
 
@@ -657,19 +630,42 @@ impl ProviderClient {
             }))
     }
 
+    /// A request to a token endpoint, and what its answer means. `further` is the further token that is refreshed.
+    async fn ask_for_tokens(
+        &self,
+        asking: &Asking<'_>,
+        url: &str,
+        how: &TokenRequest,
+        standard: Vec<(&str, &str)>,
+        further: Option<&FurtherToken>,
+    ) -> Result<TokenAnswer, Failure> {
+        let answer = self.ask(asking, url, how, standard).await?;
+        token_answer::read(
+            answer.status,
+            answer.retry_after,
+            &answer.body,
+            asking.profile,
+            &asking.settings.options,
+            further,
+            asking.now,
+        )
+    }
+
     /// One request in which the client authenticates, exactly one way.
-    #[expect(clippy::too_many_arguments, reason = "the parts of one request")]
     async fn ask(
         &self,
-        settings: &ConnectionSettings,
-        profile: &Profile,
-        endpoints: &Endpoints,
+        asking: &Asking<'_>,
         url: &str,
         how: &TokenRequest,
         mut standard: Vec<(&str, &str)>,
-        values: &Values<'_>,
-        now: Timestamp,
     ) -> Result<Answer, Failure> {
+        let Asking {
+            settings,
+            profile,
+            endpoints,
+            values,
+            now,
+        } = *asking;
         let url = locate(settings, url)?;
         let assertion;
         let mut header = None;
@@ -803,18 +799,14 @@ impl ProviderClient {
         let token = tokens.access_token.reveal();
         let how = TokenRequest::default();
         let standard = vec![("token", token), ("token_type_hint", "access_token")];
-        let asked = self
-            .ask(
-                settings,
-                profile,
-                endpoints,
-                url,
-                &how,
-                standard,
-                &Values::new(),
-                now,
-            )
-            .await;
+        let asking = Asking {
+            settings,
+            profile,
+            endpoints,
+            values: &Values::new(),
+            now,
+        };
+        let asked = self.ask(&asking, url, &how, standard).await;
         let end = asked
             .ok()
             .filter(|answer| answer.status == 200)
