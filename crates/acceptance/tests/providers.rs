@@ -438,6 +438,53 @@ story!(a_client_secret_that_will_end_is_warned_of_once, |world| {
     }
 });
 
+story!(
+    connecting_for_one_more_scope_keeps_those_that_were_granted,
+    |world| {
+        let login = world.log_in().await?;
+        let me = world.my_account_token(&login.refresh_token).await?;
+        // The person unticks one.
+        world.sandbox.set_behaviour(Behaviour {
+            granted_scopes: Some(
+                ["openid", "offline_access", "files.read"]
+                    .map(str::to_owned)
+                    .to_vec(),
+            ),
+            ..Behaviour::default()
+        });
+        let scopes: &[&str] = &["openid", "offline_access", "files.read", "contacts.read"];
+        let mut agent = world.browser();
+        world
+            .log_in_as(&mut agent, (acceptance::USERNAME, acceptance::PASSWORD))
+            .await?;
+        let started = world.start_connect_at(&me, "sandbox", Some(scopes)).await?;
+        let stop = world.consent(&mut agent, &started, "alice").await?;
+        let code = stop.answer("connect_code")?;
+        let account = world.complete(&me, &started, &code).await?.unwrap();
+        assert_eq!(account["missing_scopes"], json!(["contacts.read"]));
+        // What was granted is asked for again, and what was refused is not.
+        let started = world
+            .start_connect_at(&me, "sandbox", Some(&["calendar.read"]))
+            .await?;
+        let stop = world.to_provider(&mut agent, &started).await?;
+        let asked = stop.parameter("scope").unwrap();
+        let asked: Vec<&str> = asked.split(' ').collect();
+        assert!(asked.contains(&"calendar.read") && asked.contains(&"files.read"));
+        assert!(!asked.contains(&"contacts.read"), "{asked:?}");
+        // Another account is not this one.
+        let body = json!({
+            "connection": "sandbox", "redirect_uri": acceptance::WEB_CALLBACK, "state": "s",
+            "scopes": ["calendar.read"], "authorization_params": { "login_hint": "bob@sandbox.example" },
+        });
+        let started = world
+            .me(Method::POST, "connect", &me, Some(&body))
+            .await?
+            .unwrap();
+        let stop = world.to_provider(&mut agent, &started).await?;
+        assert!(!stop.parameter("scope").unwrap().contains("files.read"));
+    }
+);
+
 story!(accounts_can_be_told_apart_and_named, |world| {
     let login = world.log_in().await?;
     let me = world.my_account_token(&login.refresh_token).await?;

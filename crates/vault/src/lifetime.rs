@@ -49,6 +49,14 @@ impl Ends {
         facts.ends(profile, class, tokens)
     }
 
+    /// Those that are known.
+    pub(crate) fn of_account(account: &Account) -> Self {
+        Self {
+            authorization: account.refresh_expires_at,
+            keep_alive: account.keep_alive_at,
+        }
+    }
+
     /// Those after a refresh.
     pub(crate) fn after_refresh(
         account: &Account,

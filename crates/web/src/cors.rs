@@ -78,7 +78,7 @@ impl Sharing {
             let headers = response.headers_mut();
             headers.insert(
                 ACCESS_CONTROL_ALLOW_METHODS,
-                HeaderValue::from_static("GET, POST, DELETE"),
+                HeaderValue::from_static("GET, POST, PATCH, DELETE"),
             );
             headers.insert(
                 ACCESS_CONTROL_ALLOW_HEADERS,

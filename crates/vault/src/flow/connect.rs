@@ -710,7 +710,7 @@ fn scopes_to_ask(asked: Option<Vec<String>>, configured: &[String]) -> Vec<Strin
 }
 
 /// Many providers' new grant replaces the old one, with its scopes: who asks for one more would lose the others. So what
-/// was asked for before is asked for again, where it is clear which account is meant: the only one, or the one that
+/// was asked for and granted before is asked for again, where it is clear which account is meant: the only one, or the one that
 /// `login_hint` names, and the person is not asked to choose another.
 fn keep_granted(scopes: &mut Vec<String>, accounts: Vec<Account>, params: &[(String, String)]) {
     let param = |name: &str| {
@@ -727,13 +727,14 @@ fn keep_granted(scopes: &mut Vec<String>, accounts: Vec<Account>, params: &[(Str
     else {
         return;
     };
+    let missing = account.missing_scopes();
     let before = if account.requested_scopes.is_empty() {
         account.scopes
     } else {
         account.requested_scopes
     };
     for scope in before {
-        if !scopes.contains(&scope) {
+        if !scopes.contains(&scope) && !missing.contains(&scope) {
             scopes.push(scope);
         }
     }

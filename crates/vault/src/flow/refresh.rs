@@ -515,6 +515,8 @@ impl Vault {
         let lifetime_before = tokens.whole.lifetime();
         let generation = account.generation + 1;
         let whole = target == Target::Whole;
+        // A further token has a refresh token of its own: using that one keeps nothing else alive.
+        let own_grant = matches!(target, Target::Further(_));
         let tokens = tokens.renewed(
             answer,
             Arrival {
@@ -530,7 +532,11 @@ impl Vault {
             Downscope::None | Downscope::Scope => tokens.scopes(),
         }
         .unwrap_or_else(|| account.scopes.clone());
-        let ends = Ends::after_refresh(&account, profile, class, &tokens, said, now);
+        let ends = if own_grant {
+            Ends::of_account(&account)
+        } else {
+            Ends::after_refresh(&account, profile, class, &tokens, said, now)
+        };
         let mut events = vec![event.scopes(scopes.join(" "))];
         events.extend(account.recovered(lease.uncertain, &connection.name));
         events.extend(account.scopes_changed(&scopes, &connection.name));
