@@ -102,10 +102,13 @@ impl Margins {
 
 /// A number from 0 to 1 that is an account's own and never changes.
 pub(crate) fn spread(account_id: &str) -> f64 {
-    // FNV-1a: the same on every node and in every release.
-    let hash = account_id.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
+    // FNV-1a, and MurmurHash3's last step to spread ids that differ little: the same on every node and in every release.
+    let mut hash = account_id.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
         (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
     });
+    hash = (hash ^ (hash >> 16)).wrapping_mul(0x85eb_ca6b);
+    hash = (hash ^ (hash >> 13)).wrapping_mul(0xc2b2_ae35);
+    hash ^= hash >> 16;
     f64::from(hash) / f64::from(u32::MAX)
 }
 
@@ -582,5 +585,109 @@ pub(crate) mod tests {
         assert_eq!(token.seconds_left(start), Some(10));
         assert_eq!(token.seconds_left(after(start, 11)), Some(0));
         assert!(!token.is_alive(after(start, 10)));
+    }
+
+    fn answer(access_token: &str) -> TokenAnswer {
+        let mut answer = TokenAnswer::of(SecretString::new(access_token.to_owned()));
+        answer.expires_in = Some(3600);
+        answer
+    }
+
+    fn narrow(scope: &str) -> Target {
+        Target::Narrow(BTreeSet::from([scope.to_owned()]))
+    }
+
+    fn arrival(target: Target, generation: u64, ends_others: bool) -> Arrival {
+        Arrival {
+            target,
+            generation,
+            at: Timestamp::from_second(1_800_000_000).unwrap(),
+            ends_others,
+        }
+    }
+
+    #[test]
+    fn a_refresh_token_is_kept_where_none_comes_and_replaced_where_one_does() {
+        let set = grant(Some("first"), Some(3600));
+        let set = set.renewed(answer("a2"), arrival(Target::Whole, 2, false));
+        assert_eq!(set.whole.refresh_token.as_ref().unwrap().reveal(), "first");
+        assert_eq!(
+            (set.whole.access_token.reveal(), set.whole.since),
+            ("a2", 2)
+        );
+        // A narrow token's answer speaks of the whole's refresh token.
+        let mut rotated = answer("n1");
+        rotated.refresh_token = Some(SecretString::new("second".to_owned()));
+        let set = set.renewed(rotated, arrival(narrow("read"), 3, false));
+        assert_eq!(set.whole.refresh_token.as_ref().unwrap().reveal(), "second");
+        assert_eq!(set.whole.access_token.reveal(), "a2");
+        let token = set.get(&narrow("read")).unwrap();
+        assert_eq!(token.access_token.reveal(), "n1");
+        assert_eq!(token.scopes.as_deref(), Some(&["read".to_owned()][..]));
+        assert!(token.refresh_token.is_none());
+    }
+
+    #[test]
+    fn narrow_tokens_are_bounded_and_end_where_a_refresh_ends_them() {
+        let mut set = grant(Some("r"), Some(3600));
+        for number in 0..MOST_NARROW + 5 {
+            let target = narrow(&format!("scope-{number}"));
+            let generation = u64::try_from(number).unwrap() + 2;
+            set = set.renewed(answer("n"), arrival(target, generation, false));
+        }
+        assert_eq!(set.others.len(), MOST_NARROW);
+        assert!(set.get(&narrow("scope-0")).is_none());
+        assert!(set.get(&narrow("scope-20")).is_some());
+        let set = set.renewed(answer("w"), arrival(Target::Whole, 30, true));
+        assert!(set.others.is_empty());
+    }
+
+    #[test]
+    fn a_set_of_the_first_release_opens() {
+        let stored = r#"{"access_token":"a","refresh_token":"r","issued_at":1,"expires_at":2}"#;
+        let opened: Opened = serde_json::from_str(stored).unwrap();
+        let token = Token::from(opened);
+        assert_eq!((token.since, token.scopes), (0, None));
+    }
+
+    #[test]
+    fn f_14_accounts_are_spread_and_margins_follow_the_provider() {
+        let profile = |refresh: &str| {
+            let text = format!(
+                "strategy = \"x\"\ndisplay_name = \"X\"\nclient_authentication = \"none\"\n[refresh]\n{refresh}"
+            );
+            Profile::read(&text).unwrap()
+        };
+        let settings = Settings::new(crate::Issuer::parse("https://vault.test/").unwrap(), "n");
+        let seconds = |refresh: &str, id: &str| {
+            let margins = Margins::of(&settings, &profile(refresh), id);
+            (margins.stale.as_secs(), margins.ageing.as_secs())
+        };
+        let ageing: BTreeSet<u64> = (0..200)
+            .map(|number| seconds("", &format!("cac_{number}")).1)
+            .collect();
+        assert!(ageing.len() > 40, "{ageing:?}");
+        assert!(ageing.iter().all(|ageing| (52..=120).contains(ageing)));
+        assert_eq!(seconds("margin = 60", "cac_1").0, 60);
+        // No refresh before it is needed, where it ends what was handed out.
+        assert_eq!(seconds("invalidates_access_token = true", "cac_1"), (10, 0));
+    }
+
+    #[test]
+    fn a_provider_that_refuses_early_refreshes_is_not_asked_early() {
+        let (token, start) = token(Some(600));
+        let margins = Margins {
+            not_before: Some(Duration::from_secs(30)),
+            ..MARGINS
+        };
+        let wanted = Some(Duration::from_secs(500));
+        assert_eq!(
+            token.freshness(after(start, 300), margins, wanted),
+            Freshness::Fresh
+        );
+        assert_eq!(
+            token.freshness(after(start, 580), margins, wanted),
+            Freshness::Stale
+        );
     }
 }
