@@ -282,6 +282,20 @@ story!(
     }
 );
 
+story!(
+    a_provider_that_names_nobody_has_one_account_a_user,
+    |world| {
+        let dana = connected(world, "bullhorn", None).await?;
+        assert_eq!(dana.account["provider_user_id"], "");
+        let again = {
+            let me = dana.me(world).await?;
+            world.connect_at(&me, "bullhorn", None).await?
+        };
+        assert_eq!(again["id"], dana.account["id"]);
+        assert!(world.exchange(&dana.body).await?.is_ok());
+    }
+);
+
 story!(what_the_api_is_called_with_is_told, |world| {
     let dana = connected(world, "zoho", None).await?;
     let expected = json!({ "accounts_server": "https://accounts.zoho.eu", "api_domain": "https://www.zohoapis.eu" });

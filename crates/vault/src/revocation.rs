@@ -75,7 +75,7 @@ impl Vault {
                 new.connection_id,
                 new.account_id,
                 new.user_id,
-                new.subject,
+                new.subject.filter(|subject| !subject.is_empty()),
                 new.tokens.seal_as(self, &context(&id))?,
                 serde_json::to_string(new.variables)?,
                 now,

@@ -310,7 +310,11 @@ impl Vault {
             .identify(&settings, answer, nonce, variables, self.now())
             .await
             .map_err(|failure| provider_refusal(&failure))?;
-        if identity.subject.is_empty() && !settings.options.allow_missing_user_id {
+        let may_be_missing = settings.options.allow_missing_user_id
+            || connection
+                .profile(self)
+                .is_some_and(|profile| profile.identity.allow_missing);
+        if identity.subject.is_empty() && !may_be_missing {
             return Err(Reason::IdentityMissing.into());
         }
         Ok(identity)
