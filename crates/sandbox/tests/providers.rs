@@ -393,6 +393,12 @@ async fn play(stage: &Stage, fixture: &Fixture) -> Result<(), String> {
                     last = (again.access_token, again.refresh_token.or(last.1));
                 }
             }
+            if facts.ends_access_tokens && !profile.refresh.invalidates_access_token {
+                return Err(
+                    "a refresh ends access tokens, and the profile has no invalidates_access_token"
+                        .to_owned(),
+                );
+            }
             let narrow = profile.refresh.downscope != provider::Downscope::None;
             same("whether a refresh narrows", &narrow, &facts.narrows)?;
             if let (true, Some(scope), Some(refresh_token)) = (narrow, granted.first(), &last.1) {
