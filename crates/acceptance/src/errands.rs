@@ -1,6 +1,6 @@
 //! What stories do over and over: log in, connect, exchange. Each goes over HTTP like anybody else's.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use headless::{Agent, MOST_HOPS, Stop};
 use oauth::grant;
 use oauth::pkce::{CodeChallenge, CodeVerifier};
@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use url::Url;
-use vault::{Clock as _, KeyPurpose, NewClient, SubjectType, TokenEndpointAuthMethod};
+use vault::{AppType, Clock as _, KeyPurpose, NewClient, SubjectType, TokenEndpointAuthMethod};
 
 use crate::world::{DEMO_API, PASSWORD, USERNAME, WEB_CALLBACK, World};
 
@@ -271,6 +271,72 @@ impl World {
         let url = self.url(&format!("me/v1/connected-accounts/{path}"));
         let (status, answer) = self.agent.call(method, &url, Some(token), body).await?;
         self.sort(status, answer)
+    }
+
+    /// A token for the Management API of a new client that was granted these scopes; all of them where none are named.
+    pub async fn administrator(&mut self, scopes: &[&str]) -> Result<String> {
+        let scopes: Vec<String> = match scopes {
+            [] => vault::MANAGEMENT_SCOPES
+                .iter()
+                .map(|(scope, _)| (*scope).to_owned())
+                .collect(),
+            some => some.iter().map(|scope| (*scope).to_owned()).collect(),
+        };
+        let registered = self
+            .register(NewClient {
+                name: "An administrator".to_owned(),
+                app_type: AppType::NonInteractive,
+                grant_types: vec![grant::CLIENT_CREDENTIALS.to_owned()],
+                ..NewClient::default()
+            })
+            .await;
+        let audience = self.vault.settings().issuer.management_audience();
+        self.vault
+            .create_client_grant(
+                &registered.client.client_id,
+                &audience,
+                SubjectType::Client,
+                scopes,
+            )
+            .await
+            .map_err(|error| anyhow!("{error:?}"))?;
+        let answer = self
+            .token(&json!({
+                "grant_type": grant::CLIENT_CREDENTIALS,
+                "client_id": registered.client.client_id,
+                "client_secret": registered.secret,
+                "audience": audience,
+            }))
+            .await?
+            .map_err(|refused| anyhow!("{refused:?}"))?;
+        Ok(answer["access_token"]
+            .as_str()
+            .context("access_token")?
+            .to_owned())
+    }
+
+    /// Calls the Management API; secrets that it shows are remembered.
+    pub async fn manage(
+        &mut self,
+        method: Method,
+        path: &str,
+        token: &str,
+        body: Option<&Value>,
+    ) -> Result<Reply> {
+        let url = self.url(&format!("api/v2/{path}"));
+        let mut request = self.agent.request(method, &url).bearer_auth(token);
+        if let Some(body) = body {
+            request = request
+                .header("content-type", "application/json")
+                .body(body.to_string());
+        }
+        let reply = self.send(request).await?;
+        if let Ok(answer) = serde_json::from_str::<Value>(&reply.text)
+            && let Some(secret) = answer["client_secret"].as_str()
+        {
+            self.leaks.secret(secret);
+        }
+        Ok(reply)
     }
 
     fn sort(

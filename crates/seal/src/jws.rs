@@ -24,7 +24,7 @@ use claims::is_typ;
 pub use claims::Claims;
 pub use public_key::{KeyError, jwk_thumbprint};
 pub use signing_key::SigningKey;
-pub use verifying_key::VerifyingKey;
+pub use verifying_key::{VerifyingKey, certificate_end};
 
 /// The longest token that is looked at, in bytes.
 pub const MAX_LEN: usize = 16 * 1024;

@@ -24,7 +24,8 @@ mod secret;
 pub use digest::{hmac_sha256_hex, sha256, sha256_hex_thumbprint};
 pub use entropy::{Entropy, EntropyError, SeededEntropy, SystemEntropy, check_entropy, random_id};
 pub use jws::{
-    Algorithm, Claims, JwsError, KeyError, SigningKey, UnverifiedJws, VerifyingKey, jwk_thumbprint,
+    Algorithm, Claims, JwsError, KeyError, SigningKey, UnverifiedJws, VerifyingKey,
+    certificate_end, jwk_thumbprint,
 };
 pub use key_ring::{KeyRing, Purpose};
 pub use master_key::{

@@ -184,7 +184,8 @@ impl Vault {
         self.settle(event, ended, caller).await
     }
 
-    async fn check_bearer(
+    /// [`Vault::authenticate_bearer`], recorded by whoever asks.
+    pub(crate) async fn check_bearer(
         &self,
         text: &str,
         audience: &str,

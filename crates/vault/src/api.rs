@@ -188,12 +188,19 @@ impl Vault {
             .transpose()
     }
 
-    /// Makes the APIs that every deployment has: My Account and Management. Several nodes may do it at once.
+    /// Makes the APIs that every deployment has: My Account and Management. Their scopes are this program's to say.
+    /// Several nodes may do it at once.
     pub(crate) async fn ensure_own_apis(&self) -> Result<(), Error> {
         let mut batch = Batch::new();
         for api in own_apis(&self.settings) {
             let id = seal::random_id(self.entropy.as_ref(), "api_");
-            batch = batch.with(insert(&api, &id, self.now())?);
+            let scopes = serde_json::to_string(&api.scopes)?;
+            batch = batch
+                .with(insert(&api, &id, self.now())?)
+                .with(Statement::new(
+                    "update apis set scopes = $2 where identifier = $1 and scopes <> $2",
+                    params![api.identifier, scopes],
+                ));
         }
         self.db.write(batch).await?;
         Ok(())
@@ -232,7 +239,7 @@ fn own_apis(settings: &Settings) -> [Api; 2] {
     let management = Api {
         identifier: settings.issuer.management_audience(),
         name: "Management".to_owned(),
-        scopes: Vec::new(),
+        scopes: scopes(crate::administrator::MANAGEMENT_SCOPES),
         allow_offline_access: false,
         skip_consent: false,
         user_policy: AccessPolicy::DenyAll,

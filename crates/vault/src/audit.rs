@@ -21,14 +21,20 @@ pub enum EventKind {
     AccountRecovered,
     /// The provider grants other scopes than before.
     AccountScopesChanged,
+    /// An administrator changed an API.
+    ApiChanged,
     /// An authorization request was answered.
     Authorize,
     /// One of our own APIs did not accept an access token.
     BearerRefused,
     /// A client authenticated, or failed to.
     ClientAuthentication,
+    /// An administrator changed a client.
+    ClientChanged,
     /// A client got a token of its own.
     ClientCredentials,
+    /// An administrator changed what a client was granted.
+    ClientGrantChanged,
     /// A code was redeemed.
     CodeRedemption,
     /// An account was connected, or not.
@@ -37,6 +43,8 @@ pub enum EventKind {
     ConnectRefused,
     /// A connect flow was started.
     ConnectStarted,
+    /// An administrator changed a connection, or for whom it is enabled.
+    ConnectionChanged,
     /// A connection's client secret was changed, or the next one is used from now on.
     ConnectionSecretChanged,
     /// A connection's client secret will end soon.
@@ -59,10 +67,14 @@ pub enum EventKind {
     RefreshGrant,
     /// Somebody signed up.
     SignUp,
+    /// An administrator changed the deployment's settings.
+    SettingsChanged,
     /// A signing key was made, rotated or revoked.
     SigningKey,
     /// A token was revoked.
     TokenRevocation,
+    /// An administrator changed a user, or ended what they have.
+    UserChanged,
 }
 
 impl EventKind {
@@ -75,14 +87,18 @@ impl EventKind {
             Self::AccountReauthorizationRequired => "account.reauthorization_required",
             Self::AccountRecovered => "account.recovered",
             Self::AccountScopesChanged => "account.scopes_changed",
+            Self::ApiChanged => "api.changed",
             Self::Authorize => "authorize",
             Self::BearerRefused => "bearer.refused",
             Self::ClientAuthentication => "client.authentication",
+            Self::ClientChanged => "client.changed",
             Self::ClientCredentials => "grant.client_credentials",
+            Self::ClientGrantChanged => "client_grant.changed",
             Self::CodeRedemption => "grant.authorization_code",
             Self::ConnectCompleted => "connect.completed",
             Self::ConnectRefused => "connect.refused",
             Self::ConnectStarted => "connect.started",
+            Self::ConnectionChanged => "connection.changed",
             Self::ConnectionSecretChanged => "connection.secret_changed",
             Self::ConnectionSecretExpiring => "connection.secret_expiring",
             Self::Consent => "consent",
@@ -94,8 +110,10 @@ impl EventKind {
             Self::PushedRequest => "pushed_request",
             Self::RefreshGrant => "grant.refresh_token",
             Self::SignUp => "sign_up",
+            Self::SettingsChanged => "settings.changed",
             Self::SigningKey => "signing_key",
             Self::TokenRevocation => "token.revocation",
+            Self::UserChanged => "user.changed",
         }
     }
 }

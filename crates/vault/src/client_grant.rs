@@ -1,7 +1,7 @@
 //! A client grant: which scopes of an API a client may have, for users or for itself.
 
 use oauth::scope::Scope;
-use store::{Batch, Statement, WriteError, params};
+use store::{Batch, Row, Statement, WriteError, params};
 
 use crate::api::{self, AccessPolicy, Api};
 use crate::client::Client;
@@ -44,9 +44,7 @@ fn allowed_scopes(
     };
     match (policy, granted) {
         (AccessPolicy::AllowAll, _) => Ok(api.all_scopes()),
-        (AccessPolicy::RequireClientGrant, Some(granted)) => {
-            Ok(granted.intersection(&api.all_scopes()))
-        }
+        (AccessPolicy::RequireClientGrant, Some(granted)) => Ok(granted),
         (AccessPolicy::DenyAll | AccessPolicy::RequireClientGrant, _) => {
             Err(Refusal::new(Reason::ApiNotAllowed).describe(format!(
                 "Client {} is not authorized to access resource server {}.",
@@ -81,10 +79,7 @@ impl Vault {
         let Some(api) = next().map(|row| api::from_row(&row)).transpose()? else {
             return Ok(None);
         };
-        let granted = match next() {
-            Some(row) => Some(Scope::from_stored(row.text(0)?)),
-            None => None,
-        };
+        let granted = next().map(|row| granted_scope(&row, &api)).transpose()?;
         let scope = allowed_scopes(client, &api, subject_type, granted)?;
         Ok(Some(Reach { api, scope }))
     }
@@ -124,11 +119,24 @@ impl Vault {
 }
 
 /// The scopes that a client was granted at an API; no row without a grant.
-fn scopes_statement(client_id: &str, audience: &str, subject_type: SubjectType) -> Statement {
+pub(crate) fn scopes_statement(
+    client_id: &str,
+    audience: &str,
+    subject_type: SubjectType,
+) -> Statement {
     Statement::new(
-        "select scopes from client_grants where client_id = $1 and audience = $2 and subject_type = $3",
+        "select scopes, allow_all_scopes from client_grants where client_id = $1 and audience = $2 and subject_type = $3",
         params![client_id, audience, subject_type.as_str()],
     )
+}
+
+/// What a row of [`scopes_statement`] grants of the scopes that the API has now.
+pub(crate) fn granted_scope(row: &Row, api: &Api) -> Result<Scope, Error> {
+    let all = api.all_scopes();
+    if row.bool(1)? {
+        return Ok(all);
+    }
+    Ok(Scope::from_stored(row.text(0)?).intersection(&all))
 }
 
 /// An identifier is printable ASCII; a description has no quotes and backslashes (RFC 6749 §5.2).

@@ -17,6 +17,11 @@ pub const MIGRATIONS: &[Migration] = &[
         name: "providers",
         sql: include_str!("../migrations/0002_providers.sql"),
     },
+    Migration {
+        number: 3,
+        name: "management",
+        sql: include_str!("../migrations/0003_management.sql"),
+    },
 ];
 
 /// Why a deployment cannot be opened. Each says what to do.

@@ -158,6 +158,9 @@ macro_rules! reasons {
 
 // Alphabetical. Where Auth0's wire contract fixes a code or status, it is that one.
 reasons! {
+    /// An administrator hands on rights that they do not have themselves.
+    AboveAdministrator, "above_administrator", 403, "access_denied",
+        "This would give away scopes of the Management API that your own access token does not have.";
     /// An access token that one of our own APIs does not accept.
     AccessTokenInvalid, "access_token_invalid", 401, "invalid_token",
         "The access token is invalid, expired, revoked or meant for another API.";
@@ -181,6 +184,9 @@ reasons! {
     /// The caller's address is not in the client's list.
     AddressNotAllowed, "address_not_allowed", 403, "access_denied",
         "Requests from this network address are not allowed for this client.";
+    /// A name or identifier that may be there only once.
+    AlreadyExists, "already_exists", 409, "conflict",
+        "There is one of that name or identifier already.";
     /// A client without a grant for an API that requires one.
     ApiNotAllowed, "api_not_allowed", 403, "access_denied",
         "The client is not authorized to access this resource server.";
@@ -196,6 +202,9 @@ reasons! {
     /// No API has this identifier.
     AudienceUnknown, "audience_unknown", 400, "invalid_target",
         "There is no API with this audience.";
+    /// Somebody else changed the object at the same time, again and again.
+    ChangedMeanwhile, "changed_meanwhile", 409, "conflict",
+        "This was changed by somebody else at the same time. Read it again and repeat the change.";
     /// The client is unknown, disabled, or did not prove who it is.
     ClientAuthenticationFailed, "client_authentication_failed", 401, "invalid_client",
         "Client authentication failed.";
@@ -267,6 +276,9 @@ reasons! {
     /// Too many failed logins for one account or from one address.
     LoginThrottled, "login_throttled", 429, "too_many_requests",
         "Too many attempts. Wait a few minutes and try again.";
+    /// An object of the Management API that does not exist.
+    ObjectUnknown, "object_unknown", 404, "not_found",
+        "There is no such object.";
     /// A new password that is too short or too long.
     PasswordUnfit, "password_unfit", 400, "invalid_request",
         "The password needs at least 8 characters.";
@@ -291,6 +303,9 @@ reasons! {
     /// A pushed request that names a pushed request (RFC 9126 section 2.1).
     PushedRequestNested, "pushed_request_nested", 400, "invalid_request",
         "request_uri cannot be pushed.";
+    /// A client that has to push its requests did not (RFC 9126 section 6).
+    PushedRequestRequired, "pushed_request_required", 400, "invalid_request",
+        "This client has to push its authorization requests (require_pushed_authorization_requests).";
     /// A pushed request that cannot be used.
     PushedRequestUnknown, "pushed_request_unknown", 400, "invalid_request_uri",
         "request_uri is unknown, expired, was used before, or belongs to another client.";
@@ -314,12 +329,18 @@ reasons! {
         "Signing up is switched off here. Ask an administrator for a login.";
     /// No signing key has this id or algorithm.
     SigningKeyUnknown, "signing_key_unknown", 404, "not_found", "There is no such signing key.";
+    /// An object of the Management API that is used by others.
+    StillInUse, "still_in_use", 409, "conflict",
+        "This is still in use. Delete what uses it first, or say that it shall go as well.";
     /// The access token given as subject is not acceptable.
     SubjectAccessTokenInvalid, "subject_access_token_invalid", 401, "invalid_grant",
         "The subject access token is invalid, expired or revoked.";
     /// The refresh token given as subject is not acceptable.
     SubjectRefreshTokenInvalid, "subject_refresh_token_invalid", 403, "invalid_grant",
         "Unknown or invalid refresh token.";
+    /// An object that belongs to the deployment itself.
+    SystemObject, "system_object", 403, "access_denied",
+        "This belongs to the deployment itself and cannot be changed or deleted.";
     /// A client tries to revoke a token that is not its own.
     TokenOfOtherClient, "token_of_other_client", 400, "invalid_request",
         "The token was issued to another client.";

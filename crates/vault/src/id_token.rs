@@ -9,8 +9,8 @@ use crate::signing_key::ALGORITHMS;
 use crate::user::User;
 use crate::{Error, Vault};
 
-/// Seconds that an ID token is good for; clients read it at once.
-const LIFETIME: i64 = 10 * 3600;
+/// Seconds that an ID token is good for where the client says nothing else; clients read it at once.
+pub(crate) const LIFETIME: u64 = 10 * 3600;
 
 /// What an ID token says that comes back as a hint. Its end does not matter.
 pub(crate) struct IdTokenHint {
@@ -35,7 +35,8 @@ impl Vault {
         put("iss", json!(self.settings.issuer.as_str()));
         put("aud", json!(client.client_id));
         put("iat", json!(now));
-        put("exp", json!(now + LIFETIME));
+        let lifetime = client.profile.id_token_lifetime.unwrap_or(LIFETIME);
+        put("exp", json!(now.saturating_add_unsigned(lifetime)));
         put("auth_time", json!(authorization.auth_time.as_second()));
         if let Some(session_id) = &authorization.session_id {
             put("sid", json!(session_id));

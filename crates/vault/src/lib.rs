@@ -6,6 +6,7 @@
 
 mod access_token;
 mod account;
+mod administrator;
 mod api;
 mod audit;
 mod authorization;
@@ -13,11 +14,14 @@ mod body;
 mod caller;
 mod client;
 mod client_grant;
+mod client_key;
+mod client_settings;
 mod clock;
 mod connect_flow;
 mod connection;
 mod deployment;
 mod discovery;
+mod document;
 mod error;
 mod failure;
 mod flow;
@@ -25,6 +29,7 @@ mod form_token;
 mod gate;
 mod id_token;
 mod lifetime;
+mod listing;
 mod refresh_token;
 mod replay;
 mod rescue;
@@ -46,24 +51,30 @@ use store::{Db, Row, Statement};
 
 pub use access_token::AccessToken;
 pub use account::{AccountStatus, AccountView};
+pub use administrator::{Administrator, MANAGEMENT_SCOPES};
 pub use api::{AccessPolicy, Api, ApiScope, NewApi};
 pub use audit::{Event, EventKind, Outcome};
 pub use caller::Caller;
 pub use client::{
-    AppType, AuthenticatedClient, Client, KeyPurpose, NewClient, PrivilegedAccess, PrivilegedGrant,
-    RefreshTokenPolicy, ResourcePolicy, Rotation, TokenEndpointAuthMethod,
+    AppType, AuthenticatedClient, Client, ClientProfile, Expiration, NewClient, PrivilegedAccess,
+    PrivilegedGrant, RefreshTokenPolicy, ResourcePolicy, Rotation, TokenEndpointAuthMethod,
 };
 pub use client_grant::SubjectType;
+pub use client_key::{ClientKey, CredentialSettings, CredentialView, KeyPurpose, NewCredential};
+pub use client_settings::{ClientSettings, ClientView};
 pub use clock::{Clock, MovableClock, SystemClock};
 pub use connection::{ClientSecrets, Connection, ConnectionView, NewConnection};
 pub use deployment::{MIGRATIONS, OpenDeploymentError};
+pub use document::{Document, Patch, Source, read_query};
 pub use error::{Error, Fault, Reason, Refusal};
-pub use flow::accounts::{LabelRequest, MOST_FILTERS, Page};
+pub use flow::accounts::{LabelRequest, MOST_FILTERS};
 pub use flow::authorize::{AuthorizationAnswer, AuthorizeStep, Consent, Interaction, Prompt};
 pub use flow::complete::CompleteRequest;
 pub use flow::connect::{ConnectDecision, ConnectRequest, ConnectStep, ConnectTicket};
 pub use flow::logout::{LogoutRequest, LogoutStep};
+pub use flow::manage_clients::ClientFilter;
 pub use flow::push_request::PushedRequest;
+pub use listing::{Listed, Page, Window};
 pub use oauth::authorize_request::ResponseMode;
 pub use session::Session;
 pub use settings::{AccountSelection, InvalidIssuer, Issuer, Settings};

@@ -4,7 +4,7 @@
 //! Within the client's leeway, and as long as its successor was not used, it brings that same successor again, so that
 //! a client whose answer got lost is not logged out.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use seal::{
     KeyRing, MintedToken, PresentedToken, Purpose, RecordContext, SecretBytes, SecretString,
     TokenKind,
@@ -27,9 +27,19 @@ pub(crate) struct StoredRefreshToken {
     hash: Vec<u8>,
     mac: Vec<u8>,
     expires_at: Timestamp,
+    idle_expires_at: Option<Timestamp>,
     rotated_at: Option<Timestamp>,
     successor: Option<Vec<u8>>,
     successor_used: bool,
+}
+
+/// When a new refresh token ends.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ends {
+    /// With its family.
+    pub(crate) family: Timestamp,
+    /// Unless it is used before.
+    pub(crate) idle: Option<Timestamp>,
 }
 
 /// A refresh token that holds.
@@ -75,7 +85,8 @@ impl StoredRefreshToken {
         let is_good = is_this_one
             && self.authorization.client_id == client.client_id
             && self.authorization.is_live()
-            && self.expires_at > now;
+            && self.expires_at > now
+            && self.idle_expires_at.is_none_or(|end| end > now);
         match self.rotated_at {
             _ if !is_good => Standing::Invalid,
             None => Standing::Usable,
@@ -126,6 +137,28 @@ impl StoredRefreshToken {
     pub(crate) fn expires_at(&self) -> Timestamp {
         self.expires_at
     }
+
+    /// Puts the end of idleness off, where that is worth a write: by more than a tenth of the time.
+    pub(crate) fn touch_statement(
+        &self,
+        id: &str,
+        client: &Client,
+        now: Timestamp,
+    ) -> Option<Statement> {
+        let end = client.refresh_token.idle_end(now)?;
+        let worth = SignedDuration::from_secs(
+            i64::try_from(client.refresh_token.idle_token_lifetime / 10).unwrap_or(i64::MAX),
+        );
+        let moves = self
+            .idle_expires_at
+            .is_none_or(|before| end.duration_since(before) > worth);
+        moves.then(|| {
+            Statement::new(
+                "update refresh_tokens set idle_expires_at = $2 where id = $1",
+                params![id, end],
+            )
+        })
+    }
 }
 
 impl Vault {
@@ -134,7 +167,7 @@ impl Vault {
         &self,
         authorization_id: &str,
         sequence: u64,
-        expires_at: Timestamp,
+        ends: Ends,
         now: Timestamp,
     ) -> (MintedToken, Statement) {
         let minted = seal::mint(TokenKind::RefreshToken, self.entropy.as_ref(), &self.ring);
@@ -145,12 +178,13 @@ impl Vault {
                 &minted.id,
                 authorization_id,
                 &sequence.to_be_bytes(),
-                &expires_at.as_microsecond().to_be_bytes(),
+                &ends.family.as_microsecond().to_be_bytes(),
             ),
         );
         let insert = Statement::new(
-            "insert into refresh_tokens (id, hash, mac, authorization_id, sequence, created_at, expires_at)
-             values ($1, $2, $3, $4, $5, $6, $7)",
+            "insert into refresh_tokens (id, hash, mac, authorization_id, sequence, created_at, expires_at,
+                                         idle_expires_at)
+             values ($1, $2, $3, $4, $5, $6, $7, $8)",
             params![
                 minted.id.as_str(),
                 minted.hash,
@@ -158,7 +192,8 @@ impl Vault {
                 authorization_id,
                 i64::try_from(sequence).unwrap_or(i64::MAX),
                 now,
-                expires_at,
+                ends.family,
+                ends.idle,
             ],
         )
         .exactly(1);
@@ -226,7 +261,7 @@ pub(crate) fn lookup_statement(id: &str) -> Statement {
             "select ",
             authorization_columns!(),
             ", r.sequence, r.hash, r.mac, r.expires_at, r.rotated_at, r.successor_id, r.successor,
-               case when n.rotated_at is null then 0 else 1 end
+               case when n.rotated_at is null then 0 else 1 end, r.idle_expires_at
              from refresh_tokens r
              join authorizations z on z.id = r.authorization_id ",
             authorization_tables!(),
@@ -250,5 +285,6 @@ pub(crate) fn from_row(row: &Row) -> Result<StoredRefreshToken, Error> {
         successor_id: row.opt_text(at + 5)?.map(str::to_owned),
         successor: row.opt_blob(at + 6)?.map(<[u8]>::to_vec),
         successor_used: row.bool(at + 7)?,
+        idle_expires_at: row.opt_timestamp(at + 8)?,
     })
 }

@@ -16,6 +16,8 @@ pub struct WebOptions {
     pub trusted_proxies: Vec<IpNet>,
     /// Requests that one user may make to the My Account API in a minute, on this node. Default: 600.
     pub me_requests_per_minute: u32,
+    /// Requests that one client may make to the Management API in a minute, on this node. Default: 3000.
+    pub management_requests_per_minute: u32,
     /// Tickets, states and request URIs that one address may guess wrong in a minute, on this node. Default: 100.
     pub guesses_per_minute: u32,
     /// Where request ids and browser ids come from. Default: the system.
@@ -27,6 +29,7 @@ impl Default for WebOptions {
         Self {
             trusted_proxies: Vec::new(),
             me_requests_per_minute: 600,
+            management_requests_per_minute: 3000,
             guesses_per_minute: 100,
             entropy: Arc::new(SystemEntropy),
         }
@@ -39,6 +42,8 @@ pub(crate) struct App {
     pub(crate) options: WebOptions,
     /// My Account requests by user.
     pub(crate) me_limiter: Limiter,
+    /// Management requests by client.
+    pub(crate) management_limiter: Limiter,
     /// Wrong guesses by address.
     pub(crate) guess_limiter: Limiter,
 }
@@ -53,6 +58,7 @@ impl App {
         };
         Self {
             me_limiter: a_minute(options.me_requests_per_minute),
+            management_limiter: a_minute(options.management_requests_per_minute),
             guess_limiter: a_minute(options.guesses_per_minute),
             vault,
             options,

@@ -195,6 +195,8 @@ impl HttpRefusal {
 /// Who speaks what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Surface {
+    /// Management API: the body of Auth0's.
+    Management,
     /// My Account API: problem+json.
     Me,
     /// OAuth endpoints, discovery, health: `error` and `error_description`.
@@ -210,6 +212,7 @@ impl Surface {
         match path {
             "/userinfo" => Self::Userinfo,
             "/livez" | "/readyz" => Self::OAuth,
+            _ if path.starts_with("/api/v2/") => Self::Management,
             _ if path == "/me" || path.starts_with("/me/") => Self::Me,
             _ if path.starts_with("/oauth/") || path.starts_with("/.well-known/") => Self::OAuth,
             _ => Self::Page,
@@ -315,6 +318,7 @@ pub(crate) fn render(
     }
     let said = failure.said(caller);
     let mut response = match surface {
+        Surface::Management => management_error(&said),
         Surface::Me => problem(&said),
         Surface::OAuth | Surface::Userinfo => oauth_error(&said),
         Surface::Page => page::failure(said.status, &said.description, &caller.request_id),
@@ -349,7 +353,7 @@ pub(crate) fn render(
     }
     // The token endpoint and its siblings never challenge, whatever RFC 6749 §5.2 says of Basic: client libraries
     // report the challenge and hide the JSON error (contract 7.6).
-    if surface == Surface::Userinfo
+    if matches!(surface, Surface::Management | Surface::Userinfo)
         && let Some(challenge) = challenge(failure, &said)
     {
         headers.insert(WWW_AUTHENTICATE, challenge);
@@ -365,6 +369,20 @@ fn oauth_error(said: &Said<'_>) -> Response {
         "error_description".to_owned(),
         said.description.as_ref().into(),
     );
+    (said.status, Json(body)).into_response()
+}
+
+/// The shape of contract 4. `errorCode` is the reason's stable name.
+fn management_error(said: &Said<'_>) -> Response {
+    let mut body = json!({
+        "statusCode": said.status.as_u16(),
+        "error": said.status.canonical_reason().unwrap_or("Error"),
+        "message": said.description,
+        "errorCode": said.private_reason,
+    });
+    if let (Some(extra), Some(body)) = (said.extra, body.as_object_mut()) {
+        body.extend(extra.clone());
+    }
     (said.status, Json(body)).into_response()
 }
 

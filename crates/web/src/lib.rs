@@ -19,8 +19,10 @@ mod health;
 mod limiter;
 mod login;
 mod logout;
+mod management;
 mod me;
 mod page;
+mod query;
 mod redirect;
 mod routes;
 mod serve;
@@ -29,5 +31,6 @@ mod userinfo;
 
 pub use address::Peer;
 pub use app::WebOptions;
+pub use management::LocalAdministrator;
 pub use routes::router;
 pub use serve::serve;

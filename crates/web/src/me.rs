@@ -19,6 +19,7 @@ use crate::app::App;
 use crate::body::{self, JsonBody};
 use crate::edge::Notes;
 use crate::error::{Failure, HttpRefusal};
+use crate::query::wrong;
 
 /// Somebody with a My Account token that has a scope: checked, live, and within the limit of requests.
 pub(crate) struct Me<S>(AccessToken, PhantomData<S>);
@@ -227,15 +228,6 @@ impl ListQuery {
         }
         Ok(list)
     }
-}
-
-fn wrong(field: &'static str, rule: &'static str) -> Refusal {
-    Refusal::new(Reason::InvalidBody)
-        .describe(format!("{field}: {rule}."))
-        .with(
-            "validation_errors",
-            json!([{ "detail": rule, "field": field, "source": "query" }]),
-        )
 }
 
 #[cfg(test)]

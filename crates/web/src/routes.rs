@@ -9,7 +9,8 @@ use vault::Vault;
 use crate::app::{App, WebOptions};
 use crate::error::{Failure, HttpRefusal};
 use crate::{
-    assets, authorize, connect, discovery, edge, health, login, logout, me, token, userinfo,
+    assets, authorize, connect, discovery, edge, health, login, logout, management, me, token,
+    userinfo,
 };
 
 /// The whole web side over one vault.
@@ -61,6 +62,8 @@ pub fn router(vault: Vault, options: WebOptions) -> Router {
             "/me/v1/connected-accounts/connections",
             get(me::connections),
         )
+        // Administrators.
+        .nest(management::BASE, management::router(&app))
         // Machines that watch, and the files of the pages.
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))

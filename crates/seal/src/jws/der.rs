@@ -4,6 +4,9 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
 use zeroize::Zeroizing;
 
 /// A public key's numbers, borrowed from the DER they were found in.
@@ -30,6 +33,8 @@ const INTEGER: u8 = 0x02;
 const BIT_STRING: u8 = 0x03;
 const OBJECT_ID: u8 = 0x06;
 const SEQUENCE: u8 = 0x30;
+const UTC_TIME: u8 = 0x17;
+const GENERALIZED_TIME: u8 = 0x18;
 const EXPLICIT_0: u8 = 0xa0;
 
 /// The first PEM block of a text: its label and its bytes.
@@ -85,17 +90,42 @@ pub(super) fn rsa_public_key(der: &[u8]) -> Option<PublicNumbers<'_>> {
 /// The `SubjectPublicKeyInfo` in a certificate (RFC 5280 §4.1). The certificate is a wrapping here; who signed it and
 /// until when is not looked at.
 pub(super) fn certificate_key(der: &[u8]) -> Option<&[u8]> {
+    // Serial number, signature algorithm, issuer, validity, subject; then the key.
+    let fields = certificate_fields(der, &[INTEGER, SEQUENCE, SEQUENCE, SEQUENCE, SEQUENCE])?;
+    let (_, rest) = element(SEQUENCE, fields)?;
+    fields.get(..fields.len() - rest.len())
+}
+
+/// When a certificate says that it ends (RFC 5280 §4.1.2.5): `UTCTime` until 2049, `GeneralizedTime` after.
+pub(super) fn certificate_end(der: &[u8]) -> Option<Timestamp> {
+    let fields = certificate_fields(der, &[INTEGER, SEQUENCE, SEQUENCE])?;
+    let (validity, _) = element(SEQUENCE, fields)?;
+    let (_, end) = element(UTC_TIME, validity).or_else(|| element(GENERALIZED_TIME, validity))?;
+    let text = match element(UTC_TIME, end) {
+        Some((text, _)) => {
+            let text = std::str::from_utf8(text).ok()?;
+            let century = if text.get(..2)? < "50" { "20" } else { "19" };
+            format!("{century}{text}")
+        }
+        None => std::str::from_utf8(element(GENERALIZED_TIME, end)?.0)
+            .ok()?
+            .to_owned(),
+    };
+    let time = DateTime::strptime("%Y%m%d%H%M%SZ", &text).ok()?;
+    Some(TimeZone::UTC.to_timestamp(time).ok()?)
+}
+
+/// What follows these fields of a certificate's body.
+fn certificate_fields<'a>(der: &'a [u8], skipped: &[u8]) -> Option<&'a [u8]> {
     let (certificate, _) = element(SEQUENCE, der)?;
     let (mut fields, _) = element(SEQUENCE, certificate)?;
     if let Some((_, rest)) = element(EXPLICIT_0, fields) {
         fields = rest;
     }
-    // Serial number, signature algorithm, issuer, validity, subject; then the key.
-    for tag in [INTEGER, SEQUENCE, SEQUENCE, SEQUENCE, SEQUENCE] {
-        (_, fields) = element(tag, fields)?;
+    for tag in skipped {
+        (_, fields) = element(*tag, fields)?;
     }
-    let (_, rest) = element(SEQUENCE, fields)?;
-    fields.get(..fields.len() - rest.len())
+    Some(fields)
 }
 
 /// The content of the element at the beginning, if it has this tag, and what follows it.

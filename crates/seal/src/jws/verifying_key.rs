@@ -5,6 +5,7 @@ use std::fmt;
 use aws_lc_rs::signature::ParsedPublicKey;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::der::{self, PublicNumbers};
@@ -144,6 +145,14 @@ impl VerifyingKey {
             public,
             parsed,
         })
+    }
+}
+
+/// When the certificate in a PEM text ends; None where the text is no certificate.
+pub fn certificate_end(pem: &str) -> Option<Timestamp> {
+    match der::pem(pem)? {
+        ("CERTIFICATE", der) => der::certificate_end(&der),
+        _ => None,
     }
 }
 

@@ -1,25 +1,15 @@
 //! A user's own accounts and what they could connect: lists by cursor, labels, and disconnecting (contract 2.8, 2.9).
 
-use seal::Purpose;
-use serde::Serialize;
 use store::{Batch, Statement, Value, WriteError, params};
 
 use crate::access_token::AccessToken;
 use crate::account::{self, ACCOUNT_COLUMNS, Account, AccountView, account_columns, column};
 use crate::body::Body;
 use crate::connection::{self, ConnectionView};
+use crate::listing::Page;
 use crate::revocation::NewRevocation;
 use crate::token_set::TokenSet;
 use crate::{Caller, Error, Event, EventKind, Fault, Reason, Refusal, Vault};
-
-/// One page of a list.
-#[derive(Debug, Serialize)]
-pub struct Page<T> {
-    /// The items, in a stable order.
-    pub items: Vec<T>,
-    /// Where the next page begins; None on the last.
-    pub next: Option<String>,
-}
 
 /// What an account shall be called.
 #[derive(Debug)]
@@ -90,7 +80,7 @@ impl Vault {
         for row in &rows {
             views.push(account::from_row(row)?.view(row.text(ACCOUNT_COLUMNS)?, now));
         }
-        Ok(self.page("accounts", user_id, views, take, |view| &view.id))
+        Ok(self.page("accounts", user_id, views, take, |view| view.id.as_str()))
     }
 
     /// The connections that the caller's client can connect accounts at.
@@ -116,7 +106,9 @@ impl Vault {
         for row in rows {
             views.push(connection::from_row(&row)?.view());
         }
-        Ok(self.page("connections", user_id, views, take, |view| &view.name))
+        Ok(self.page("connections", user_id, views, take, |view| {
+            view.name.as_str()
+        }))
     }
 
     /// Names one of the caller's accounts, so that people can tell two apart.
@@ -225,58 +217,5 @@ impl Vault {
             .transpose()?
             .filter(|account| me.user_id.as_deref() == Some(account.user_id.as_str()));
         Ok(account.ok_or(Reason::AccountUnknown)?)
-    }
-
-    /// Cuts the extra row off that tells whether there is a next page.
-    fn page<T>(
-        &self,
-        list: &str,
-        user_id: &str,
-        mut items: Vec<T>,
-        take: u32,
-        key: impl Fn(&T) -> &String,
-    ) -> Page<T> {
-        let take = usize::try_from(take).unwrap_or(usize::MAX);
-        let more = items.len() > take;
-        items.truncate(take);
-        let next = items
-            .last()
-            .filter(|_| more)
-            .map(|last| self.make_cursor(list, user_id, key(last)));
-        Page { items, next }
-    }
-
-    /// A cursor is the last key and a MAC over list, user and key: one made for another list or user is refused
-    /// (threats MG-16).
-    fn make_cursor(&self, list: &str, user_id: &str, key: &str) -> String {
-        let mac = self
-            .ring
-            .mac(Purpose::Cursor, list, &[user_id.as_bytes(), key.as_bytes()]);
-        let mut cursor = String::with_capacity(32 + key.len());
-        for byte in mac.iter().take(16) {
-            cursor.push_str(&format!("{byte:02x}"));
-        }
-        cursor + key
-    }
-
-    fn read_cursor(
-        &self,
-        list: &str,
-        user_id: &str,
-        cursor: Option<&str>,
-    ) -> Result<String, Error> {
-        let Some(cursor) = cursor else {
-            return Ok(String::new());
-        };
-        let key = cursor.get(32..).ok_or(Reason::CursorInvalid)?;
-        if key.len() > 128 {
-            return Err(Reason::CursorInvalid.into());
-        }
-        let expected = self.make_cursor(list, user_id, key);
-        if seal::constant_time_eq(expected.as_bytes(), cursor.as_bytes()) {
-            Ok(key.to_owned())
-        } else {
-            Err(Reason::CursorInvalid.into())
-        }
     }
 }

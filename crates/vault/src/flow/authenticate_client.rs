@@ -15,7 +15,7 @@ use store::{Batch, WriteError};
 
 use crate::client::{self, AuthenticatedClient, CLIENT_COLUMNS, Client, TokenEndpointAuthMethod};
 use crate::token_set::after;
-use crate::{Caller, Error, Event, EventKind, Reason, Vault, refresh_token, replay};
+use crate::{Caller, Error, Event, EventKind, Reason, Vault, client_key, refresh_token, replay};
 
 /// The longest life of an assertion, in seconds: libraries make them for up to five minutes.
 const LONGEST_LIFE: i64 = 300;
@@ -169,7 +169,7 @@ impl Vault {
             .db
             .read_all(vec![
                 client::by_id_statement(&client_id),
-                client::assertion_keys_statement(&client_id, now),
+                client_key::assertion_keys_statement(&client_id, now),
             ])
             .await?
             .into_iter();

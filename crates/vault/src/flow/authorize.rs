@@ -283,6 +283,9 @@ impl Vault {
         if !client.may_use_grant(grant::AUTHORIZATION_CODE) {
             return Ok(Err(answer(&Refusal::new(Reason::GrantNotAllowed))));
         }
+        if client.profile.require_pushed_authorization_requests {
+            return Ok(Err(answer(&Refusal::new(Reason::PushedRequestRequired))));
+        }
         let pending = Pending {
             expected: self.expected_user(&request).await?,
             request,

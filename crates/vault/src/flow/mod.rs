@@ -11,6 +11,7 @@ mod give_back;
 pub(crate) mod keep_alive;
 mod login;
 pub(crate) mod logout;
+pub(crate) mod manage_clients;
 pub(crate) mod push_request;
 mod redeem_code;
 pub(crate) mod refresh;

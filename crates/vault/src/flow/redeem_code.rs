@@ -21,7 +21,7 @@ use crate::authorization::{
     self, AUTHORIZATION_COLUMNS, Authorization, authorization_columns, authorization_tables,
 };
 use crate::client::{AuthenticatedClient, Client};
-use crate::token_set::after;
+use crate::refresh_token::Ends;
 use crate::{Caller, Error, Event, EventKind, Fault, Reason, Refusal, Vault, user};
 
 /// Seconds that a token for nothing but userinfo lives.
@@ -113,8 +113,11 @@ impl Vault {
         if authorization.scope.contains("offline_access")
             && client.may_use_grant(grant::REFRESH_TOKEN)
         {
-            let end = after(now, client.refresh_token.token_lifetime);
-            let (minted, insert) = self.new_refresh_token(&authorization.id, 0, end, now);
+            let ends = Ends {
+                family: client.refresh_token.family_end(now),
+                idle: client.refresh_token.idle_end(now),
+            };
+            let (minted, insert) = self.new_refresh_token(&authorization.id, 0, ends, now);
             batch = batch.with(insert);
             refresh_token = Some(minted.token.reveal().to_owned());
         }

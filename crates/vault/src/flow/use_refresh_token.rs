@@ -21,7 +21,7 @@ use crate::api::Api;
 use crate::authorization::Authorization;
 use crate::client::{AuthenticatedClient, Client, Rotation};
 use crate::client_grant::{Reach, SubjectType};
-use crate::refresh_token::{self, Standing, StoredRefreshToken};
+use crate::refresh_token::{self, Ends, Standing, StoredRefreshToken};
 use crate::{Caller, Error, Event, EventKind, Fault, Reason, Refusal, Vault};
 
 /// How often a token that others rotate at this moment is read again.
@@ -210,14 +210,23 @@ impl Vault {
             return Ok(Some(successor.reveal().to_owned()));
         }
         if client.refresh_token.rotation_type == Rotation::NonRotating {
-            self.audit(&recorded, caller).await?;
+            match stored.touch_statement(&presented.id, client, now) {
+                Some(touch) => {
+                    let record = self.audit_statement(&recorded, caller, now);
+                    self.db.write(Batch::new().with(touch).with(record)).await?;
+                }
+                None => self.audit(&recorded, caller).await?,
+            }
             // Repeated in the answer: a browser client forgets what an answer does not carry (contract 3.4).
             return Ok(Some(token.reveal().to_owned()));
         }
         let (minted, insert) = self.new_refresh_token(
             &stored.authorization.id,
             stored.sequence + 1,
-            stored.expires_at(),
+            Ends {
+                family: stored.expires_at(),
+                idle: client.refresh_token.idle_end(now),
+            },
             now,
         );
         let batch = Batch::new()

@@ -1,0 +1,132 @@
+//! The Management API (contract 4): everything that an administrator sets and sees.
+//!
+//! One table a resource, in the resource's file: each row has the method, the path, the scope, what goes in and what comes
+//! out. The router, the check of the scope and the OpenAPI document are all made of these rows, so that they cannot differ.
+//! A handler reads its input, calls one flow of the vault, and answers.
+
+mod clients;
+mod endpoint;
+mod listing;
+mod openapi;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use vault::{Administrator, Caller};
+
+use crate::app::App;
+use crate::body;
+use crate::edge::Notes;
+use crate::error::{Failure, HttpRefusal};
+
+use endpoint::Endpoint;
+
+/// Below which path the Management API is.
+pub(crate) const BASE: &str = "/api/v2";
+
+/// Marks a request that the command line makes in its own process, beside the database and its master key. It cannot come
+/// over the network: nothing there puts an extension into a request.
+#[derive(Debug, Clone, Copy)]
+pub struct LocalAdministrator;
+
+/// Every endpoint, by resource.
+fn endpoints() -> Vec<Endpoint> {
+    clients::endpoints()
+}
+
+/// The routes of the Management API.
+pub(crate) fn router(app: &Arc<App>) -> Router<Arc<App>> {
+    let document = Arc::new(openapi::document(
+        &endpoints(),
+        app.vault.settings().issuer.origin(),
+    ));
+    let mut router = Router::new().route(
+        "/openapi.json",
+        axum::routing::get(move || {
+            let document = Arc::clone(&document);
+            async move { axum::Json((*document).clone()) }
+        }),
+    );
+    for endpoint in endpoints() {
+        let gate = Gate {
+            app: Arc::clone(app),
+            scope: endpoint.scope,
+        };
+        let route = endpoint
+            .route
+            .route_layer(middleware::from_fn_with_state(gate, pass));
+        router = router.route(endpoint.path, route);
+    }
+    router
+}
+
+/// What stands before an endpoint.
+#[derive(Clone)]
+struct Gate {
+    app: Arc<App>,
+    scope: &'static str,
+}
+
+/// Lets an administrator with the scope through, within the limit of requests; nothing of the body was read before.
+async fn pass(
+    State(gate): State<Gate>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, Failure> {
+    let extensions = request.extensions();
+    let administrator = if extensions.get::<LocalAdministrator>().is_some() {
+        Administrator::local()
+    } else {
+        let caller = extensions.get::<Caller>().cloned().unwrap_or_default();
+        let notes = extensions.get::<Notes>().cloned().unwrap_or_default();
+        let vault = &gate.app.vault;
+        let token = body::bearer(request.headers())?;
+        let administrator = vault
+            .authenticate_administrator(token, gate.scope, &caller)
+            .await?;
+        let client_id = administrator.client_id().unwrap_or_default();
+        notes.client(client_id);
+        let standing = gate.app.management_limiter.take(client_id, vault.now());
+        notes.standing(standing);
+        if let Some(wait) = standing.refused_for {
+            return Err(HttpRefusal::RateLimited(wait).into());
+        }
+        administrator
+    };
+    request.extensions_mut().insert(administrator);
+    Ok(next.run(request).await)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use vault::MANAGEMENT_SCOPES;
+
+    use super::*;
+
+    #[test]
+    fn mg_10_every_endpoint_has_a_scope_and_every_scope_an_endpoint() {
+        let known: HashSet<&str> = MANAGEMENT_SCOPES.iter().map(|(scope, _)| *scope).collect();
+        for endpoint in endpoints() {
+            assert!(
+                known.contains(endpoint.scope),
+                "{} {}",
+                endpoint.method,
+                endpoint.path
+            );
+        }
+    }
+
+    #[test]
+    fn no_endpoint_stands_twice() {
+        let mut seen = HashSet::new();
+        for endpoint in endpoints() {
+            let name = format!("{} {}", endpoint.method, endpoint.path);
+            assert!(seen.insert(name.clone()), "{name}");
+        }
+    }
+}
