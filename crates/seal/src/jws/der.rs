@@ -112,7 +112,7 @@ pub(super) fn certificate_end(der: &[u8]) -> Option<Timestamp> {
             .to_owned(),
     };
     let time = DateTime::strptime("%Y%m%d%H%M%SZ", &text).ok()?;
-    Some(TimeZone::UTC.to_timestamp(time).ok()?)
+    TimeZone::UTC.to_timestamp(time).ok()
 }
 
 /// What follows these fields of a certificate's body.
