@@ -18,8 +18,8 @@ pub(crate) struct Paging {
     /// The most items, by cursor. Default: 50.
     #[schemars(range(min = 1, max = 100))]
     take: Option<u32>,
-    /// The page, from 0. At most the first 1000 items can be had by page.
-    #[schemars(range(max = 999))]
+    /// The page, from 0. At most the first 100,000 items can be had by page.
+    #[schemars(range(max = 99_999))]
     page: Option<u32>,
     /// The items of a page. Default: 50.
     #[schemars(range(min = 1, max = 100))]
@@ -33,8 +33,8 @@ pub(crate) struct Paging {
     include_fields: Option<bool>,
 }
 
-/// The items that a page after page may reach; past them, a cursor.
-const MOST_BY_PAGE: u32 = 1000;
+/// The items that page after page may reach: each one reads all that came before it. Past them, a cursor.
+const MOST_BY_PAGE: u32 = 100_000;
 
 impl Paging {
     /// The window that is asked for. A cursor wins over a page.
@@ -50,7 +50,7 @@ impl Paging {
         if page.saturating_mul(per_page) >= MOST_BY_PAGE && page > 0 {
             return Err(crate::query::wrong(
                 "page",
-                "at most the first 1000 items; use from and take to go on",
+                "at most the first 100,000 items; use from and take to go on",
             )
             .into());
         }
@@ -184,13 +184,13 @@ mod tests {
     #[test]
     fn mg_17_a_page_that_is_too_far_is_refused() {
         let far = Paging {
-            page: Some(10),
+            page: Some(1000),
             per_page: Some(100),
             ..Paging::default()
         };
         assert!(far.window().is_err());
         let last = Paging {
-            page: Some(9),
+            page: Some(999),
             per_page: Some(100),
             ..Paging::default()
         };
