@@ -355,10 +355,16 @@ story!(ex_16_ex_20_ex_26_who_may_not, |world| {
         let other = world
             .register(NewClient {
                 name: "Other".to_owned(),
-                is_first_party,
                 grant_types,
                 ..NewClient::default()
             })
+            .await;
+        // The Management API refuses a third-party client with the grant; so does the exchange.
+        world
+            .execute(
+                "update clients set is_first_party = $2 where client_id = $1",
+                params![other.client.client_id.as_str(), is_first_party],
+            )
             .await;
         let mut body = body.clone();
         body["client_id"] = json!(other.client.client_id);

@@ -20,7 +20,7 @@ use reqwest::Method;
 use seal::{Algorithm, SigningKey, UnverifiedJws};
 use serde_json::{Value, json};
 use store::params;
-use vault::{KeyPurpose, NewApi, NewClient, SubjectType};
+use vault::{AppType, KeyPurpose, NewApi, NewClient, SubjectType};
 
 /// The order of P-256 (FIPS 186-4 §D.1.2.3).
 const N: [u8; 32] = [
@@ -719,6 +719,7 @@ story!(jw_23_ex_05_a_token_is_for_its_own_api, |world| {
         .register(NewClient {
             name: "Other API".to_owned(),
             grant_types: vec![grant::TOKEN_VAULT.to_owned()],
+            app_type: AppType::ResourceServer,
             resource_server_identifier: Some(other_api.to_owned()),
             ..NewClient::default()
         })

@@ -152,9 +152,7 @@ impl Vault {
         scope: &str,
         event: &mut Event,
     ) -> Result<Administrator, Error> {
-        let token = self
-            .check_bearer(text, audience, None, event)
-            .await?;
+        let token = self.check_bearer(text, audience, None, event).await?;
         // A person's token is none of an administrator, whatever a policy would let through (threats MG-01).
         if token.user_id.is_some() {
             return Err(Reason::AccessTokenInvalid.into());

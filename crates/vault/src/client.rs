@@ -17,7 +17,7 @@ use crate::token_set::after;
 use crate::{Error, Fault, Reason, Refusal, Vault};
 
 /// What kind of program a client is (contract 4.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AppType {
     /// Installed on the user's device.
@@ -25,6 +25,7 @@ pub enum AppType {
     /// A machine without users of its own.
     NonInteractive,
     /// A web application with a server.
+    #[default]
     RegularWeb,
     /// The client of an API, for exchanges of the access tokens that the API receives.
     ResourceServer,
@@ -257,7 +258,7 @@ pub struct ClientProfile {
     /// Whether browsers may call with cookies of ours; kept for tools, nothing here does.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub cross_origin_authentication: bool,
-    /// Origins of silent logins; kept for tools, and shared with like `allowed_origins`.
+    /// Origins of silent logins; kept for tools.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub web_origins: Vec<String>,
 }

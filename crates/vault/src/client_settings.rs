@@ -67,7 +67,7 @@ pub struct ClientSettings {
     #[serde(default)]
     #[schemars(length(max = 100), inner(length(min = 1, max = 255)))]
     pub allowed_origins: Vec<String>,
-    /// Origins of silent logins. Kept for tools; they count like `allowed_origins`.
+    /// Kept for tools that set it; silent logins are not built.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100), inner(length(min = 1, max = 255)))]
     pub web_origins: Vec<String>,
@@ -196,12 +196,6 @@ pub struct ClientView {
     /// What was set.
     #[serde(flatten)]
     pub settings: ClientSettings,
-}
-
-impl Default for AppType {
-    fn default() -> Self {
-        Self::RegularWeb
-    }
 }
 
 impl Default for JwtConfiguration {

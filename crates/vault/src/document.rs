@@ -170,12 +170,11 @@ impl<T: JsonSchema> JsonSchema for Patch<T> {
 
 /// The same, or null.
 fn or_null(schema: Value) -> Value {
-    let allows_null = schema["type"]
-        .as_array()
-        .is_some_and(|types| types.contains(&json!("null")))
-        || schema["anyOf"]
-            .as_array()
-            .is_some_and(|any| any.contains(&json!({ "type": "null" })));
+    let has = |name: &str, null: Value| {
+        let list = schema.get(name).and_then(Value::as_array);
+        list.is_some_and(|list| list.contains(&null))
+    };
+    let allows_null = has("type", json!("null")) || has("anyOf", json!({ "type": "null" }));
     if allows_null {
         return schema;
     }
@@ -270,9 +269,9 @@ fn compiled<T: JsonSchema + 'static>() -> Arc<Compiled> {
 }
 
 fn kind_of(property: &Value) -> Kind {
-    let is = |name: &str| match &property["type"] {
-        Value::String(word) => word == name,
-        Value::Array(words) => words.contains(&json!(name)),
+    let is = |name: &str| match property.get("type") {
+        Some(Value::String(word)) => word == name,
+        Some(Value::Array(words)) => words.contains(&json!(name)),
         _ => false,
     };
     match () {
@@ -387,7 +386,7 @@ fn refuse(findings: Vec<Finding>, source: Source) -> Refusal {
         })
         .collect();
     let first = errors.first().map_or_else(String::new, |error| {
-        let part = |name: &str| error[name].as_str().unwrap_or_default();
+        let part = |name: &str| error.get(name).and_then(Value::as_str).unwrap_or_default();
         match part("field") {
             "" => format!("The {} is wrong: {}.", source.as_str(), part("detail")),
             field => format!("{field}: {}.", part("detail")),

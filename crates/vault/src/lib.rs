@@ -10,7 +10,6 @@ mod administrator;
 mod api;
 mod audit;
 mod authorization;
-mod body;
 mod caller;
 mod client;
 mod client_grant;

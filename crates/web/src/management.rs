@@ -8,21 +8,25 @@ mod clients;
 mod endpoint;
 mod listing;
 mod openapi;
+mod reference;
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::{Request, State};
+use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::Response;
+use axum::routing::get;
+use axum::{Json, Router};
 use vault::{Administrator, Caller};
 
 use crate::app::App;
 use crate::body;
 use crate::edge::Notes;
 use crate::error::{Failure, HttpRefusal};
-
-use endpoint::Endpoint;
+use crate::management::endpoint::Endpoint;
+use crate::management::reference::ReferencePage;
+use crate::page;
 
 /// Below which path the Management API is.
 pub(crate) const BASE: &str = "/api/v2";
@@ -39,17 +43,19 @@ fn endpoints() -> Vec<Endpoint> {
 
 /// The routes of the Management API.
 pub(crate) fn router(app: &Arc<App>) -> Router<Arc<App>> {
-    let document = Arc::new(openapi::document(
-        &endpoints(),
-        app.vault.settings().issuer.origin(),
+    let issuer = &app.vault.settings().issuer;
+    let document = openapi::document(&endpoints(), issuer.origin());
+    let page = Arc::new(ReferencePage::new(
+        &document,
+        format!("{}{BASE}", issuer.origin()),
+        issuer.management_audience(),
     ));
-    let mut router = Router::new().route(
-        "/openapi.json",
-        axum::routing::get(move || {
-            let document = Arc::clone(&document);
-            async move { axum::Json((*document).clone()) }
-        }),
-    );
+    let mut router = Router::new()
+        .route(
+            "/docs",
+            get(async move || page::html(StatusCode::OK, page.as_ref())),
+        )
+        .route("/openapi.json", get(async move || Json(document)));
     for endpoint in endpoints() {
         let gate = Gate {
             app: Arc::clone(app),

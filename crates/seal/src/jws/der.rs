@@ -54,6 +54,20 @@ pub(super) fn pem(text: &str) -> Option<(&str, Zeroizing<Vec<u8>>)> {
     ))
 }
 
+/// A PEM block, its lines as long as RFC 7468 §2 wants them.
+pub(super) fn to_pem(label: &str, der: &[u8]) -> String {
+    let body = STANDARD.encode(der);
+    let mut text = format!("-----BEGIN {label}-----\n");
+    for (index, letter) in body.chars().enumerate() {
+        if index > 0 && index % 64 == 0 {
+            text.push('\n');
+        }
+        text.push(letter);
+    }
+    text.push_str(&format!("\n-----END {label}-----\n"));
+    text
+}
+
 /// The numbers in a `SubjectPublicKeyInfo` (RFC 5280 §4.1).
 pub(super) fn subject_public_key_info(der: &[u8]) -> Option<PublicNumbers<'_>> {
     let (info, rest) = element(SEQUENCE, der)?;

@@ -878,3 +878,31 @@ fn a_key_survives_being_written_as_pem() {
         assert_eq!(again.thumbprint(), key.thumbprint());
     }
 }
+
+#[test]
+fn a_public_key_goes_to_pem_and_back() {
+    for algorithm in [Algorithm::Rs256, Algorithm::Es256, Algorithm::EdDsa] {
+        let jwk = SigningKey::generate(algorithm).unwrap().public_jwk("k");
+        let key = VerifyingKey::from_jwk(&jwk).unwrap();
+        let pem = key.to_public_pem().unwrap();
+        assert!(pem.lines().all(|line| line.len() <= 64), "{pem}");
+        let read = VerifyingKey::from_public_pem(&pem, algorithm).unwrap();
+        assert_eq!(read.thumbprint(), key.thumbprint());
+    }
+}
+
+#[test]
+fn a_certificate_says_when_it_ends() {
+    let pem = include_str!("testdata/rsa_certificate.pem");
+    let end = certificate_end(pem).unwrap();
+    assert_eq!(end.to_string(), "2126-10-30T10:21:52Z");
+    assert_eq!(certificate_end("x"), None);
+    let jwk = SigningKey::generate(Algorithm::Es256)
+        .unwrap()
+        .public_jwk("k");
+    let key = VerifyingKey::from_jwk(&jwk)
+        .unwrap()
+        .to_public_pem()
+        .unwrap();
+    assert_eq!(certificate_end(&key), None);
+}

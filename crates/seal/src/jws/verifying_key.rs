@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use aws_lc_rs::encoding::{AsDer as _, PublicKeyX509Der};
 use aws_lc_rs::signature::ParsedPublicKey;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -110,6 +111,16 @@ impl VerifyingKey {
     /// The public key as a JWK, without `kid`, `alg` and `use`.
     pub fn to_jwk(&self) -> Value {
         Value::Object(self.public.to_jwk())
+    }
+
+    /// The public key in PEM (`PUBLIC KEY`), as [`Self::from_public_pem`] reads it.
+    ///
+    /// # Errors
+    /// [`KeyError::Library`].
+    pub fn to_public_pem(&self) -> Result<String, KeyError> {
+        let (_, key) = self.parsed.first().ok_or(KeyError::Library)?;
+        let der: PublicKeyX509Der<'_> = key.as_der().map_err(|_| KeyError::Library)?;
+        Ok(der::to_pem("PUBLIC KEY", der.as_ref()))
     }
 
     /// The RFC 7638 thumbprint.

@@ -1,36 +1,31 @@
 //! A user's own accounts and what they could connect: lists by cursor, labels, and disconnecting (contract 2.8, 2.9).
 
+use schemars::JsonSchema;
+use serde::Deserialize;
 use store::{Batch, Statement, Value, WriteError, params};
 
 use crate::access_token::AccessToken;
 use crate::account::{self, ACCOUNT_COLUMNS, Account, AccountView, account_columns, column};
-use crate::body::Body;
 use crate::connection::{self, ConnectionView};
 use crate::listing::Page;
 use crate::revocation::NewRevocation;
 use crate::token_set::TokenSet;
-use crate::{Caller, Error, Event, EventKind, Fault, Reason, Refusal, Vault};
+use crate::{Caller, Document, Error, Event, EventKind, Fault, Reason, Refusal, Source, Vault};
 
 /// What an account shall be called.
-#[derive(Debug)]
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct LabelRequest {
+    #[schemars(length(max = 128), regex(pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$"))]
     label: Option<String>,
 }
 
 impl LabelRequest {
     /// Reads the body: `label`, 1 to 128 characters; empty or null takes the name away.
     pub fn parse(body: serde_json::Value) -> Result<Self, Refusal> {
-        let mut body = Body::new(body)?;
-        let label = body.text("label", 0, 128);
-        if label
-            .as_deref()
-            .is_some_and(|label| label.chars().any(char::is_control))
-        {
-            body.wrong("label", "a text without control characters".to_owned());
-        }
-        body.finish()?;
+        let request = Self::read(body, Source::Body)?;
         Ok(Self {
-            label: label.filter(|label| !label.is_empty()),
+            label: request.label.filter(|label| !label.is_empty()),
         })
     }
 }

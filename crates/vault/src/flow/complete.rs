@@ -11,20 +11,21 @@
 use std::collections::BTreeMap;
 
 use provider::{Downscope, Profile, TokenAnswer};
+use schemars::JsonSchema;
 use seal::{SecretString, TokenKind};
+use serde::Deserialize;
 use serde_json::Value;
 use store::{Batch, Statement, WriteError, params};
 
 use crate::access_token::AccessToken;
 use crate::account::{self, Account, AccountStatus, AccountView, column};
-use crate::body::Body;
 use crate::connect_flow::{self, ConnectFlow, ConnectState, FlowSecrets};
 use crate::connection::Connection;
 use crate::flow::connect::provider_refusal;
 use crate::lifetime::Ends;
 use crate::revocation::{self, NewRevocation};
 use crate::token_set::TokenSet;
-use crate::{Caller, Error, Event, EventKind, Fault, Reason, Refusal, Vault};
+use crate::{Caller, Document, Error, Event, EventKind, Fault, Reason, Refusal, Source, Vault};
 
 /// A parsed complete request (contract 2.7).
 pub struct CompleteRequest {
@@ -34,20 +35,29 @@ pub struct CompleteRequest {
     code_verifier: Option<String>,
 }
 
+/// The same, as it is sent.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct CompleteBody {
+    #[schemars(length(min = 1, max = 64))]
+    auth_session: String,
+    #[schemars(length(min = 1, max = 46))]
+    connect_code: String,
+    #[schemars(length(min = 1, max = 2048))]
+    redirect_uri: String,
+    #[schemars(length(min = 43, max = 128))]
+    code_verifier: Option<String>,
+}
+
 impl CompleteRequest {
     /// Reads the body; a refusal lists every field that is wrong.
     pub fn parse(body: Value) -> Result<Self, Refusal> {
-        let mut body = Body::new(body)?;
-        let auth_session = SecretString::new(body.required_text("auth_session", 1, 64));
-        let connect_code = SecretString::new(body.required_text("connect_code", 1, 46));
-        let redirect_uri = body.required_text("redirect_uri", 1, 2048);
-        let code_verifier = body.text("code_verifier", 43, 128);
-        body.finish()?;
+        let body = CompleteBody::read(body, Source::Body)?;
         Ok(Self {
-            auth_session,
-            connect_code,
-            redirect_uri,
-            code_verifier,
+            auth_session: SecretString::new(body.auth_session),
+            connect_code: SecretString::new(body.connect_code),
+            redirect_uri: body.redirect_uri,
+            code_verifier: body.code_verifier,
         })
     }
 }

@@ -20,21 +20,24 @@ use std::time::Duration;
 use oauth::params::Params;
 use oauth::redirect_uri::append_params;
 use provider::AuthorizationRequest;
+use schemars::JsonSchema;
 use seal::{SecretString, TokenKind};
+use serde::Deserialize;
 use serde_json::Value;
 use store::{Batch, Statement, WriteError, params};
 
 use crate::access_token::AccessToken;
 use crate::account::{self, Account};
-use crate::body::Body;
 use crate::client::Client;
 use crate::connect_flow::{self, ConnectFlow, ConnectState, FlowSecrets};
 use crate::connection::{self, Connection, ConnectionForClient};
+use crate::document::wrong;
 use crate::session::Session;
 use crate::token_set::after;
 use crate::user::User;
 use crate::{
-    AccountSelection, Caller, Error, Event, EventKind, Reason, Refusal, Vault, client, user,
+    AccountSelection, Caller, Document, Error, Event, EventKind, Reason, Refusal, Source, Vault,
+    client, user,
 };
 
 /// A parsed connect request (contract 2.5).
@@ -48,60 +51,91 @@ pub struct ConnectRequest {
     authorization_params: Vec<(String, String)>,
 }
 
+/// The same, as it is sent.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ConnectBody {
+    #[schemars(length(min = 1, max = 128))]
+    connection: String,
+    #[schemars(length(min = 1, max = 2048))]
+    redirect_uri: String,
+    #[schemars(length(min = 1, max = 4096))]
+    state: Option<String>,
+    #[schemars(length(min = 43, max = 128))]
+    code_challenge: Option<String>,
+    code_challenge_method: Option<ChallengeMethod>,
+    #[schemars(length(min = 1, max = 100), extend("uniqueItems" = true))]
+    #[schemars(inner(length(min = 1, max = 255), regex(pattern = "^[!-~]+$")))]
+    scopes: Option<Vec<String>>,
+    authorization_params: Option<AuthorizationParams>,
+}
+
+/// RFC 7636 §4.3; `plain` is not taken.
+#[derive(Deserialize, JsonSchema)]
+enum ChallengeMethod {
+    S256,
+}
+
+/// What is handed on to the provider: contract 2.5, a closed list.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct AuthorizationParams {
+    #[schemars(length(min = 1, max = 1024))]
+    acr_values: Option<String>,
+    #[schemars(length(min = 1, max = 512))]
+    audience: Option<String>,
+    #[schemars(length(min = 1, max = 512))]
+    resource: Option<String>,
+    #[schemars(length(min = 1, max = 4096))]
+    id_token_hint: Option<String>,
+    #[schemars(length(min = 1, max = 255))]
+    login_hint: Option<String>,
+    #[schemars(length(min = 1, max = 100))]
+    ui_locales: Option<String>,
+    #[schemars(extend("enum" = ["page", "popup", "touch", "wap", null]))]
+    display: Option<String>,
+    #[schemars(extend("enum" = ["none", "login", "consent", "select_account", null]))]
+    prompt: Option<String>,
+    #[schemars(range(max = 2_147_483_647))]
+    max_age: Option<u64>,
+}
+
+impl AuthorizationParams {
+    fn into_pairs(self) -> Vec<(String, String)> {
+        [
+            ("acr_values", self.acr_values),
+            ("audience", self.audience),
+            ("resource", self.resource),
+            ("id_token_hint", self.id_token_hint),
+            ("login_hint", self.login_hint),
+            ("ui_locales", self.ui_locales),
+            ("display", self.display),
+            ("prompt", self.prompt),
+            ("max_age", self.max_age.map(|seconds| seconds.to_string())),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+        .collect()
+    }
+}
+
 impl ConnectRequest {
     /// Reads the body; a refusal lists every field that is wrong.
     pub fn parse(body: Value) -> Result<Self, Refusal> {
-        let mut body = Body::new(body)?;
-        let connection = body.required_text("connection", 1, 128);
-        let redirect_uri = body.required_text("redirect_uri", 1, 2048);
-        let state = body.text("state", 1, 4096);
-        let code_challenge = body.text("code_challenge", 43, 128);
-        let method = body.word("code_challenge_method", &["S256"]);
-        if code_challenge.is_some() != method.is_some() {
-            body.wrong(
+        let body = ConnectBody::read(body, Source::Body)?;
+        if body.code_challenge.is_some() != body.code_challenge_method.is_some() {
+            return Err(wrong(
                 "code_challenge_method",
-                "S256, together with code_challenge".to_owned(),
-            );
+                "S256, together with code_challenge",
+            ));
         }
-        let scopes = body.words("scopes", 100);
-        let mut authorization_params = Vec::new();
-        if let Some(mut nested) = body.object("authorization_params") {
-            for (name, longest) in [
-                ("acr_values", 1024),
-                ("audience", 512),
-                ("resource", 512),
-                ("id_token_hint", 4096),
-                ("login_hint", 255),
-                ("ui_locales", 100),
-            ] {
-                if let Some(text) = nested.text(name, 1, longest) {
-                    authorization_params.push((name.to_owned(), text));
-                }
-            }
-            for (name, words) in [
-                ("display", &["page", "popup", "touch", "wap"][..]),
-                (
-                    "prompt",
-                    &["none", "login", "consent", "select_account"][..],
-                ),
-            ] {
-                if let Some(word) = nested.word(name, words) {
-                    authorization_params.push((name.to_owned(), word));
-                }
-            }
-            if let Some(max_age) = nested.number("max_age", 2_147_483_647) {
-                authorization_params.push(("max_age".to_owned(), max_age.to_string()));
-            }
-            body.absorb(nested);
-        }
-        body.finish()?;
         Ok(Self {
-            connection,
-            redirect_uri,
-            state,
-            code_challenge,
-            scopes,
-            authorization_params,
+            connection: body.connection,
+            redirect_uri: body.redirect_uri,
+            state: body.state,
+            code_challenge: body.code_challenge,
+            scopes: body.scopes,
+            authorization_params: body.authorization_params.unwrap_or_default().into_pairs(),
         })
     }
 }

@@ -164,7 +164,9 @@ fn query_parameters(object: &Value) -> Vec<Value> {
                 types.retain(|word| word != "null");
                 if let [only] = types.as_slice() {
                     let only = only.clone();
-                    schema["type"] = only;
+                    if let Some(schema) = schema.as_object_mut() {
+                        schema.insert("type".to_owned(), only);
+                    }
                 }
             }
             let mut parameter = json!({ "name": name, "in": "query", "schema": schema });
