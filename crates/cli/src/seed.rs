@@ -7,8 +7,8 @@ use oauth::grant;
 use provider::ConnectionOptions;
 use seal::{Algorithm, SecretString, SigningKey, SystemEntropy};
 use vault::{
-    AppType, KeyPurpose, NewApi, NewClient, NewConnection, NewUser, PrivilegedAccess,
-    PrivilegedGrant, RefreshTokenPolicy, ResourcePolicy, Rotation, SubjectType,
+    AppType, KeyPurpose, MANAGEMENT_SCOPES, NewApi, NewClient, NewConnection, NewUser,
+    PrivilegedAccess, PrivilegedGrant, RefreshTokenPolicy, ResourcePolicy, Rotation, SubjectType,
     TokenEndpointAuthMethod, Vault,
 };
 
@@ -171,6 +171,7 @@ pub(crate) async fn seed(
     )?;
 
     let demo_scopes = &["read:reports", "write:reports"][..];
+    let management_scopes: Vec<&str> = MANAGEMENT_SCOPES.iter().map(|(scope, _)| *scope).collect();
     for (client_id, audience, scopes, subject_type) in [
         (
             &web.client_id,
@@ -194,7 +195,7 @@ pub(crate) async fn seed(
         (
             &management.client_id,
             management_audience.as_str(),
-            &[][..],
+            &management_scopes,
             SubjectType::Client,
         ),
     ] {
