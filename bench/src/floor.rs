@@ -343,7 +343,7 @@ async fn seed(
         Subject::AccessToken(access_token),
         Subject::Worker(WorkerKey {
             pem: pem.reveal().to_owned(),
-            kid: "worker-1".to_owned(),
+            kid: "worker-key-1".to_owned(),
             issuer: ISSUER.to_owned(),
             user_id: USER_ID.to_owned(),
         }),

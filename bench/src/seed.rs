@@ -26,7 +26,7 @@ const CALLBACK: &str = "https://app.test/callback";
 const CONNECTION: &str = "sandbox";
 const USERNAME: &str = "dana@example.com";
 const PASSWORD: &str = "correct horse battery";
-const WORKER_KID: &str = "worker-1";
+const WORKER_KID: &str = "worker-key-1";
 const ACCOUNT_SCOPES: [&str; 3] = [
     "create:me:connected_accounts",
     "read:me:connected_accounts",
@@ -58,7 +58,7 @@ pub(crate) async fn seed(vault: &Vault, sandbox_url: &str) -> Result<Seeded> {
         .create_api(NewApi {
             identifier: API.to_owned(),
             name: "Reports".to_owned(),
-            scopes: words(&["read:reports"]),
+            scopes: vec!["read:reports".into()],
             ..NewApi::default()
         })
         .await

@@ -198,7 +198,7 @@ impl World {
                 &client_id,
                 KeyPurpose::ClientAuthentication,
                 Algorithm::Es256,
-                &key.public_jwk("a1"),
+                &key.public_jwk("assertion-1"),
                 None,
             )
             .await
@@ -709,7 +709,7 @@ impl World {
     /// Signs a worker's request.
     pub fn sign_worker(&self, claims: &Value) -> String {
         self.worker_key
-            .sign(Some("worker-1"), "token-vault-req+jwt", claims)
+            .sign(Some("worker-key-1"), "token-vault-req+jwt", claims)
             .unwrap()
     }
 

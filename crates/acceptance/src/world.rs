@@ -111,7 +111,7 @@ pub struct World {
     pub clients: Clients,
     /// The user.
     pub user: User,
-    /// The worker's private key, `kid` `worker-1`.
+    /// The worker's private key, `kid` `worker-key-1`.
     pub worker_key: SigningKey,
     /// The database, for attackers and administrators.
     pub db: Db,
@@ -471,7 +471,10 @@ async fn seed(vault: &Vault, sandbox_url: &str, sandbox_client: (&str, &str)) ->
         .create_api(NewApi {
             identifier: DEMO_API.to_owned(),
             name: "Reports".to_owned(),
-            scopes: api_scopes.clone(),
+            scopes: api_scopes
+                .iter()
+                .map(|scope| scope.as_str().into())
+                .collect(),
             ..NewApi::default()
         })
         .await
@@ -570,7 +573,7 @@ async fn seed(vault: &Vault, sandbox_url: &str, sandbox_client: (&str, &str)) ->
             &worker.client.client_id,
             KeyPurpose::PrivilegedAccess,
             Algorithm::Es256,
-            &worker_key.public_jwk("worker-1"),
+            &worker_key.public_jwk("worker-key-1"),
             None,
         )
         .await

@@ -176,7 +176,7 @@ fn of_the_owner(key: &SigningKey, kid: &str, typ: &str, claims: &Value, trap: &s
         ("crit", json!(["b64"])),
         ("crit", json!(["https://example.com/unknown"])),
         ("b64", json!(false)),
-        ("kid", json!(["a1", "worker-1"])),
+        ("kid", json!(["assertion-1", "worker-key-1"])),
         ("kid", json!({ "kid": kid })),
         ("typ", json!([typ])),
         ("alg", json!(["ES256"])),
@@ -289,9 +289,9 @@ story!(jw_01_to_19_at_a_client_that_signs, |world| {
     let (client_id, key) = world.asserting_client().await;
     let (listener, url) = trap();
     let claims = world.assertion_claims(&client_id);
-    let good = key.sign(Some("a1"), "JWT", &claims)?;
-    let mut tokens = of_anybody(&good, &key.public_jwk("a1"));
-    tokens.extend(of_the_owner(&key, "a1", "JWT", &claims, &url));
+    let good = key.sign(Some("assertion-1"), "JWT", &claims)?;
+    let mut tokens = of_anybody(&good, &key.public_jwk("assertion-1"));
+    tokens.extend(of_the_owner(&key, "assertion-1", "JWT", &claims, &url));
     let before = world.audited("client.authentication").await.len();
     for (what, token) in &tokens {
         let body = world.assertion_grant(token).to_string();
@@ -319,10 +319,10 @@ story!(jw_01_to_19_at_a_worker, |world| {
     let mut claims = world.worker_claims();
     claims["exp"] = json!(claims["iat"].as_i64().unwrap() + 30);
     let good = world.sign_worker(&claims);
-    let mut tokens = of_anybody(&good, &world.worker_key.public_jwk("worker-1"));
+    let mut tokens = of_anybody(&good, &world.worker_key.public_jwk("worker-key-1"));
     tokens.extend(of_the_owner(
         &world.worker_key,
-        "worker-1",
+        "worker-key-1",
         "token-vault-req+jwt",
         &claims,
         &url,
@@ -503,7 +503,10 @@ story!(jw_05_tk_34_the_registration_says_how_a_key_signs, |world| {
             ),
         ),
         // Another client's key, also under the own key's name.
-        ("another's", other_key.sign(Some("a1"), "JWT", &claims)?),
+        (
+            "another's",
+            other_key.sign(Some("assertion-1"), "JWT", &claims)?,
+        ),
         ("another's, no kid", other_key.sign(None, "JWT", &claims)?),
         // The key for worker requests is none for assertions.
         (
@@ -568,7 +571,11 @@ story!(jw_10_without_a_kid_few_keys_are_tried, |world| {
             .await?;
         assert_eq!(reply.status, expected, "{count} keys: {}", reply.text);
     }
-    let token = key.sign(Some("a1"), "JWT", &world.assertion_claims(&client_id))?;
+    let token = key.sign(
+        Some("assertion-1"),
+        "JWT",
+        &world.assertion_claims(&client_id),
+    )?;
     let body = world.assertion_grant(&token);
     world.token(&body).await?.unwrap();
     let jwt = world.sign_worker(&world.worker_claims());
@@ -710,7 +717,7 @@ story!(jw_23_ex_05_a_token_is_for_its_own_api, |world| {
         .create_api(NewApi {
             identifier: other_api.to_owned(),
             name: "Other".to_owned(),
-            scopes: vec!["read:reports".to_owned()],
+            scopes: vec!["read:reports".into()],
             ..NewApi::default()
         })
         .await
@@ -817,7 +824,11 @@ story!(
             "token-vault-req+jwt",
             "",
         ] {
-            let token = key.sign(Some("a1"), typ, &world.assertion_claims(&client_id))?;
+            let token = key.sign(
+                Some("assertion-1"),
+                typ,
+                &world.assertion_claims(&client_id),
+            )?;
             let body = world.assertion_grant(&token).to_string();
             let reply = world
                 .post_as("oauth/token", "application/json", body)
@@ -827,7 +838,7 @@ story!(
         // WK-26, the other way round: an assertion of the worker's is no request of its.
         let claims = world.worker_claims();
         for typ in ["JWT", "client-authentication+jwt"] {
-            let token = world.worker_key.sign(Some("worker-1"), typ, &claims)?;
+            let token = world.worker_key.sign(Some("worker-key-1"), typ, &claims)?;
             let body = world.worker_exchange(&token).to_string();
             let reply = world
                 .post_as("oauth/token", "application/json", body)

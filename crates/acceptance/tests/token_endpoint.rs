@@ -409,7 +409,7 @@ async fn asserting(world: &mut World) -> (String, SigningKey) {
             &client_id,
             KeyPurpose::ClientAuthentication,
             Algorithm::Es256,
-            &key.public_jwk("a1"),
+            &key.public_jwk("assertion-1"),
             None,
         )
         .await
@@ -451,7 +451,7 @@ fn with_assertion(assertion: &str) -> Value {
 story!(tk_25_to_35_a_client_that_signs, |world| {
     world.log_in().await?;
     let (client_id, key) = asserting(world).await;
-    let sign = |claims: &Value| key.sign(Some("a1"), "JWT", claims).unwrap();
+    let sign = |claims: &Value| key.sign(Some("assertion-1"), "JWT", claims).unwrap();
     let claims = assertion_claims(world, &client_id);
     let now = claims["iat"].as_i64().unwrap();
     let good = with_assertion(&sign(&claims));
@@ -496,9 +496,9 @@ story!(tk_25_to_35_a_client_that_signs, |world| {
     let other = SigningKey::generate(Algorithm::Es256).unwrap();
     let rsa = SigningKey::generate(Algorithm::Rs256).unwrap();
     for assertion in [
-        other.sign(Some("a1"), "JWT", &claims).unwrap(),
-        rsa.sign(Some("a1"), "JWT", &claims).unwrap(),
-        key.sign(Some("a1"), "at+jwt", &claims).unwrap(),
+        other.sign(Some("assertion-1"), "JWT", &claims).unwrap(),
+        rsa.sign(Some("assertion-1"), "JWT", &claims).unwrap(),
+        key.sign(Some("assertion-1"), "at+jwt", &claims).unwrap(),
         "nonsense".to_owned(),
     ] {
         let refused = world.token(&with_assertion(&assertion)).await?.unwrap_err();

@@ -100,7 +100,7 @@ story!(wk_01_to_07_and_28_a_request_that_does_not_hold, |world| {
     let sign = |typ: &str| {
         world
             .worker_key
-            .sign(Some("worker-1"), typ, &claims)
+            .sign(Some("worker-key-1"), typ, &claims)
             .unwrap()
     };
     let mut tokens: Vec<String> = [
@@ -113,7 +113,7 @@ story!(wk_01_to_07_and_28_a_request_that_does_not_hold, |world| {
     .map(sign)
     .collect();
     let other = seal::SigningKey::generate(Algorithm::Es256).unwrap();
-    for kid in [Some("worker-1"), Some("unknown"), None] {
+    for kid in [Some("worker-key-1"), Some("unknown"), None] {
         tokens.push(other.sign(kid, "token-vault-req+jwt", &claims).unwrap());
     }
     // JW-01, JW-02: no signature, and one made with the public key.
@@ -204,7 +204,7 @@ story!(wk_10_an_identifier_belongs_to_its_client, |world| {
             &other.client.client_id,
             KeyPurpose::PrivilegedAccess,
             Algorithm::Es256,
-            &world.worker_key.public_jwk("worker-1"),
+            &world.worker_key.public_jwk("worker-key-1"),
             None,
         )
         .await

@@ -39,7 +39,7 @@ pub(crate) struct DevArgs {
     #[arg(long, value_name = "DIR")]
     pub(crate) providers: Option<PathBuf>,
     /// Makes a connection to a simulation of a provider, such as github-expiring or slack-rotating (repeatable;
-    /// `tokenvault providers simulated` lists them all).
+    /// `tokenvault providers simulated` lists them all). Other connections of its strategy ask the simulation, too.
     #[arg(long, value_name = "FIXTURE")]
     pub(crate) simulate: Vec<String>,
     /// Lets the vault reach a provider at this origin although its address is private (repeatable).
@@ -185,6 +185,7 @@ pub(crate) async fn start(args: &DevArgs) -> Result<Running> {
         &sandbox_url,
         &database,
         &master_key_file,
+        &simulations,
     )
     .await?;
     let first_start = existing.is_none();
@@ -256,12 +257,17 @@ async fn open(
     sandbox_url: &str,
     database: &Path,
     master_key_file: &Path,
+    simulations: &[&Fixture],
 ) -> Result<Vault> {
     let mut settings = Settings::new(issuer, "dev");
     settings.sign_up = true;
     let rescue = directory.join("rescue");
     material::private_folder(&rescue)?;
     settings.rescue_directory = Some(rescue);
+    settings.simulators = simulations
+        .iter()
+        .map(|fixture| (fixture.strategy.clone(), fixture.simulator(sandbox_url)))
+        .collect();
     let mut authorities = vec![std::fs::read_to_string(&tls.ca)?];
     for file in &args.trust_ca {
         authorities.push(

@@ -7,7 +7,7 @@ use oauth::grant;
 use provider::ConnectionOptions;
 use seal::{Algorithm, SecretString, SigningKey, SystemEntropy};
 use vault::{
-    AppType, KeyPurpose, MANAGEMENT_SCOPES, NewApi, NewClient, NewConnection, NewUser,
+    ApiScope, AppType, KeyPurpose, MANAGEMENT_SCOPES, NewApi, NewClient, NewConnection, NewUser,
     PrivilegedAccess, PrivilegedGrant, RefreshTokenPolicy, ResourcePolicy, Rotation, SubjectType,
     TokenEndpointAuthMethod, Vault,
 };
@@ -56,7 +56,9 @@ pub(crate) async fn seed(
             .create_api(NewApi {
                 identifier: DEMO_API.to_owned(),
                 name: "Demo API".to_owned(),
-                scopes: words(&["read:reports", "write:reports"]),
+                scopes: ["read:reports", "write:reports"]
+                    .map(ApiScope::from)
+                    .to_vec(),
                 ..NewApi::default()
             })
             .await,
@@ -221,7 +223,7 @@ pub(crate) async fn seed(
                 &worker.client_id,
                 KeyPurpose::PrivilegedAccess,
                 Algorithm::Rs256,
-                &key.public_jwk("worker-1"),
+                &key.public_jwk("worker-key-1"),
                 None,
             )
             .await,

@@ -121,6 +121,21 @@ pub enum SettingsError {
     PrivateKey,
 }
 
+impl SettingsError {
+    /// The field that is wrong, with dots.
+    pub fn field(&self) -> String {
+        match self {
+            Self::Missing(name) | Self::Url(name) | Self::Length(name) => format!("options.{name}"),
+            Self::Strategy(_) => "strategy".to_owned(),
+            Self::ReservedParameter(name) => format!("options.authorization_params.{name}"),
+            Self::UnknownVariable(name)
+            | Self::MissingVariable(name, _)
+            | Self::Variable(name, _) => format!("options.variables.{name}"),
+            Self::PrivateKey => "options.client_secret".to_owned(),
+        }
+    }
+}
+
 /// Parameters of an authorization request that nobody but the client itself sets.
 pub(crate) const RESERVED: [&str; 11] = [
     "client_id",

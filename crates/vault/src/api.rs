@@ -1,15 +1,22 @@
 //! An API: a resource server registered here. Its identifier is the `aud` of the access tokens for it.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use oauth::scope::Scope;
+use schemars::JsonSchema;
 use seal::Algorithm;
 use serde::{Deserialize, Serialize};
 use store::{Batch, Row, Statement, WriteError, params};
 
+use crate::document::wrong;
 use crate::{Error, Fault, Reason, Refusal, Settings, Vault};
 
+/// Seconds that an access token may live: thirty days.
+const MOST_TOKEN_LIFETIME: u64 = 30 * 24 * 3600;
+
 /// Who may have tokens for an API (contract 4.3, `subject_type_authorization`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AccessPolicy {
     /// Everybody, all scopes.
@@ -38,18 +45,32 @@ impl AccessPolicy {
 }
 
 /// A scope of an API.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(extend("additionalProperties" = false))]
 pub struct ApiScope {
-    /// The word.
+    /// The word (RFC 6749 §3.3).
+    #[schemars(length(max = 280), regex(pattern = "^[\\x21\\x23-\\x5b\\x5d-\\x7e]+$"))]
     pub value: String,
     /// What people read about it.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 500))]
     pub description: String,
+}
+
+impl From<&str> for ApiScope {
+    fn from(value: &str) -> Self {
+        Self {
+            value: value.to_owned(),
+            description: String::new(),
+        }
+    }
 }
 
 /// A registered API.
 #[derive(Debug, Clone)]
 pub struct Api {
+    /// `api_…`.
+    pub id: String,
     /// The audience.
     pub identifier: String,
     /// What people read.
@@ -68,6 +89,8 @@ pub struct Api {
     pub user_policy: AccessPolicy,
     /// Who may have tokens for themselves.
     pub client_policy: AccessPolicy,
+    /// Counts its changes.
+    pub(crate) revision: u64,
 }
 
 /// What it takes to register an API.
@@ -77,8 +100,8 @@ pub struct NewApi {
     pub identifier: String,
     /// What people read.
     pub name: String,
-    /// Its scopes, without descriptions.
-    pub scopes: Vec<String>,
+    /// Its scopes.
+    pub scopes: Vec<ApiScope>,
     /// The algorithm of its access tokens; the deployment's where none is named.
     pub signing_alg: Option<Algorithm>,
     /// Seconds that its access tokens live.
@@ -131,52 +154,42 @@ impl Vault {
     /// Registers an API.
     ///
     /// # Errors
-    /// [`Reason::InvalidBody`] names the field that is wrong.
+    /// [`Reason::InvalidBody`] names the field that is wrong; [`Reason::AlreadyExists`].
     pub async fn create_api(&self, new: NewApi) -> Result<Api, Error> {
+        let (api, insert) = self.decide_registration_of_api(new)?;
+        self.db
+            .write(Batch::new().with(insert))
+            .await
+            .map_err(identifier_taken)?;
+        Ok(api)
+    }
+
+    /// Decides a new API; its row is refused where there is one of the identifier.
+    pub(crate) fn decide_registration_of_api(
+        &self,
+        new: NewApi,
+    ) -> Result<(Api, Statement), Error> {
         let is_identifier = (1..=255).contains(&new.identifier.len())
             && new.identifier.bytes().all(|byte| byte.is_ascii_graphic());
         if !is_identifier {
-            return Err(Refusal::new(Reason::InvalidBody)
-                .describe("identifier: 1 to 255 printable characters without spaces.")
-                .into());
+            return Err(wrong("identifier", "1 to 255 printable characters without spaces").into());
         }
-        for scope in &new.scopes {
-            if Scope::parse(scope)?.iter().count() != 1 {
-                return Err(Refusal::new(Reason::InvalidBody)
-                    .describe("scopes: each is one word.")
-                    .into());
-            }
-        }
+        check_scopes(&new.scopes)?;
         let api = Api {
+            id: seal::random_id(self.entropy.as_ref(), "api_"),
             identifier: new.identifier,
             name: new.name,
-            scopes: new
-                .scopes
-                .into_iter()
-                .map(|value| ApiScope {
-                    value,
-                    description: String::new(),
-                })
-                .collect(),
+            scopes: new.scopes,
             signing_alg: new.signing_alg.unwrap_or(self.settings.access_token_alg),
-            token_lifetime: new.token_lifetime.clamp(1, 30 * 24 * 3600),
+            token_lifetime: new.token_lifetime.clamp(1, MOST_TOKEN_LIFETIME),
             allow_offline_access: new.allow_offline_access,
             skip_consent: new.skip_consent,
             user_policy: new.user_policy,
             client_policy: new.client_policy,
+            revision: 1,
         };
-        let id = seal::random_id(self.entropy.as_ref(), "api_");
-        match self
-            .db
-            .write(Batch::new().with(insert(&api, &id, self.now())?.exactly(1)))
-            .await
-        {
-            Ok(_) => Ok(api),
-            Err(WriteError::Expectation { .. }) => Err(Refusal::new(Reason::InvalidBody)
-                .describe("identifier: there is an API of that identifier already.")
-                .into()),
-            Err(error) => Err(error.into()),
-        }
+        let insert = insert(&api, self.now())?.exactly(1);
+        Ok((api, insert))
     }
 
     /// The API of an identifier.
@@ -192,15 +205,13 @@ impl Vault {
     /// Several nodes may do it at once.
     pub(crate) async fn ensure_own_apis(&self) -> Result<(), Error> {
         let mut batch = Batch::new();
-        for api in own_apis(&self.settings) {
-            let id = seal::random_id(self.entropy.as_ref(), "api_");
+        for mut api in own_apis(&self.settings) {
+            api.id = seal::random_id(self.entropy.as_ref(), "api_");
             let scopes = serde_json::to_string(&api.scopes)?;
-            batch = batch
-                .with(insert(&api, &id, self.now())?)
-                .with(Statement::new(
-                    "update apis set scopes = $2 where identifier = $1 and scopes <> $2",
-                    params![api.identifier, scopes],
-                ));
+            batch = batch.with(insert(&api, self.now())?).with(Statement::new(
+                "update apis set scopes = $2 where identifier = $1 and scopes <> $2",
+                params![api.identifier, scopes],
+            ));
         }
         self.db.write(batch).await?;
         Ok(())
@@ -218,6 +229,7 @@ fn own_apis(settings: &Settings) -> [Api; 2] {
             .collect()
     };
     let my_account = Api {
+        id: String::new(),
         identifier: settings.issuer.me_audience(),
         name: "My Account".to_owned(),
         scopes: scopes(&[
@@ -235,6 +247,7 @@ fn own_apis(settings: &Settings) -> [Api; 2] {
         user_policy: AccessPolicy::RequireClientGrant,
         // A client without a user has no account (contract 1, row 19).
         client_policy: AccessPolicy::DenyAll,
+        revision: 1,
     };
     let management = Api {
         identifier: settings.issuer.management_audience(),
@@ -253,7 +266,7 @@ fn own_apis(settings: &Settings) -> [Api; 2] {
 macro_rules! api_columns {
     () => {
         "p.identifier, p.name, p.scopes, p.signing_alg, p.token_lifetime, p.allow_offline_access, p.skip_consent,
-         p.user_policy, p.client_policy"
+         p.user_policy, p.client_policy, p.id, p.revision"
     };
 }
 
@@ -281,11 +294,131 @@ pub(crate) fn from_row(row: &Row) -> Result<Api, Error> {
         skip_consent: row.bool(6)?,
         user_policy: AccessPolicy::parse(row.text(7)?)?,
         client_policy: AccessPolicy::parse(row.text(8)?)?,
+        id: row.text(9)?.to_owned(),
+        revision: u64::try_from(row.int(10)?)
+            .map_err(|_| Fault::Internal("apis.revision".to_owned()))?,
     })
 }
 
+/// Refuses scopes that are none, and one that stands twice.
+pub(crate) fn check_scopes(scopes: &[ApiScope]) -> Result<(), Error> {
+    let mut seen = BTreeSet::new();
+    for (index, scope) in scopes.iter().enumerate() {
+        let field = format!("scopes.{index}.value");
+        let is_word = Scope::parse(&scope.value).is_ok_and(|parsed| parsed.iter().count() == 1);
+        if !is_word {
+            return Err(wrong(&field, "one word").into());
+        }
+        if !seen.insert(&scope.value) {
+            return Err(wrong(&field, "a scope that does not stand there already").into());
+        }
+    }
+    Ok(())
+}
+
+/// What a unique index refused.
+pub(crate) fn identifier_taken(error: WriteError) -> Error {
+    match error {
+        WriteError::Expectation { .. } | WriteError::UniqueViolation { .. } => {
+            Refusal::new(Reason::AlreadyExists)
+                .describe("identifier: there is an API of that identifier already.")
+                .into()
+        }
+        error => error.into(),
+    }
+}
+
+// The client that represents an API, after the columns of the API.
+macro_rules! represented_by {
+    () => {
+        ", (select min(l.client_id) from clients l where l.resource_server_identifier = p.identifier) from apis p "
+    };
+}
+
+/// APIs with the clients that represent them, by identifier, one window. Filters: whether only some identifiers are
+/// wanted, and which ten.
+pub(crate) fn list_statements() -> (&'static str, &'static str) {
+    (
+        concat!(
+            "select ",
+            api_columns!(),
+            represented_by!(),
+            "where p.identifier > $1
+               and ($4 = 0 or p.identifier in ($5, $6, $7, $8, $9, $10, $11, $12, $13, $14))
+             order by p.identifier limit $2 offset $3"
+        ),
+        "select count(*) from apis p
+          where ($1 = 0 or p.identifier in ($2, $3, $4, $5, $6, $7, $8, $9, $10, $11))",
+    )
+}
+
+/// All APIs, by identifier.
+pub(crate) fn all_statement() -> Statement {
+    Statement::new(
+        concat!(
+            "select ",
+            api_columns!(),
+            " from apis p order by p.identifier"
+        ),
+        params![],
+    )
+}
+
+/// The API of an id or an identifier, with the client that represents it.
+pub(crate) fn named_statement(name: &str) -> Statement {
+    Statement::new(
+        concat!(
+            "select ",
+            api_columns!(),
+            represented_by!(),
+            "where p.id = $1 or p.identifier = $1"
+        ),
+        params![name],
+    )
+}
+
+/// The client that represents an API, of a row that has it.
+pub(crate) fn represented_by(row: &Row) -> Result<Option<String>, Error> {
+    Ok(row.opt_text(11)?.map(str::to_owned))
+}
+
+/// Writes what changed, where nobody else has changed the API since it was read.
+pub(crate) fn update_statement(api: &Api, now: Timestamp) -> Result<Statement, Error> {
+    Ok(Statement::new(
+        "update apis
+            set name = $3, scopes = $4, signing_alg = $5, token_lifetime = $6, allow_offline_access = $7,
+                skip_consent = $8, user_policy = $9, client_policy = $10, updated_at = $11, revision = revision + 1
+          where identifier = $1 and revision = $2",
+        params![
+            api.identifier.as_str(),
+            i64::try_from(api.revision).unwrap_or(i64::MAX),
+            api.name.as_str(),
+            serde_json::to_string(&api.scopes)?,
+            api.signing_alg.as_str(),
+            i64::try_from(api.token_lifetime).unwrap_or(i64::MAX),
+            api.allow_offline_access,
+            api.skip_consent,
+            api.user_policy.as_str(),
+            api.client_policy.as_str(),
+            now,
+        ],
+    )
+    .exactly(1))
+}
+
+/// Deletes an API with the grants for it, where no client represents it.
+pub(crate) fn delete_statement(identifier: &str) -> Statement {
+    Statement::new(
+        "delete from apis
+          where identifier = $1
+            and not exists (select 1 from clients l where l.resource_server_identifier = $1)",
+        params![identifier],
+    )
+    .exactly(1)
+}
+
 /// Does nothing where the API is there already; who wants it new says `exactly(1)`.
-fn insert(api: &Api, id: &str, now: Timestamp) -> Result<Statement, Error> {
+pub(crate) fn insert(api: &Api, now: Timestamp) -> Result<Statement, Error> {
     Ok(Statement::new(
         "insert into apis (identifier, id, name, scopes, signing_alg, token_lifetime, allow_offline_access,
                            skip_consent, user_policy, client_policy, created_at, updated_at)
@@ -293,7 +426,7 @@ fn insert(api: &Api, id: &str, now: Timestamp) -> Result<Statement, Error> {
          on conflict do nothing",
         params![
             api.identifier.as_str(),
-            id,
+            api.id.as_str(),
             api.name.as_str(),
             serde_json::to_string(&api.scopes)?,
             api.signing_alg.as_str(),

@@ -790,6 +790,14 @@ pub(crate) fn delete_statement(client_id: &str) -> Statement {
     .exactly(1)
 }
 
+/// All clients.
+pub(crate) fn all_statement() -> Statement {
+    Statement::new(
+        concat!("select ", client_columns!(), " from clients l"),
+        params![],
+    )
+}
+
 /// Clients by id, one window.
 pub(crate) fn list_statements() -> (&'static str, &'static str) {
     (

@@ -64,6 +64,8 @@ pub struct ClientKey {
     pub created_at: Timestamp,
     /// When it ends.
     pub expires_at: Option<Timestamp>,
+    /// The key itself (RFC 7517).
+    pub public_jwk: Value,
 }
 
 /// A key to be registered (contract 4.1).
@@ -154,6 +156,43 @@ impl ClientKey {
     }
 }
 
+impl ClientKey {
+    /// The document that would register it.
+    pub(crate) fn credential(&self) -> Result<NewCredential, Error> {
+        let key = VerifyingKey::from_jwk(&self.public_jwk)
+            .map_err(|_| Fault::Internal("client_keys.public_jwk".to_owned()))?;
+        credential_of(
+            &key,
+            self.name.clone(),
+            self.alg,
+            &self.kid,
+            self.expires_at,
+        )
+    }
+}
+
+/// A key in the one form that it is written in: with all that follows from it said.
+fn credential_of(
+    key: &VerifyingKey,
+    name: Option<String>,
+    algorithm: Algorithm,
+    kid: &str,
+    expires_at: Option<Timestamp>,
+) -> Result<NewCredential, Error> {
+    let pem = key
+        .to_public_pem()
+        .map_err(|_| Fault::Internal("a public key that has no PEM".to_owned()))?;
+    Ok(NewCredential {
+        name,
+        credential_type: CredentialType::PublicKey,
+        pem,
+        alg: Some(algorithm.as_str().to_owned()),
+        kid: Some(kid.to_owned()),
+        expires_at,
+        parse_expiry_from_cert: false,
+    })
+}
+
 impl NewCredential {
     /// The key in it, under its `kid`, with its end.
     ///
@@ -204,6 +243,17 @@ pub(crate) struct ParsedCredential {
 }
 
 impl ParsedCredential {
+    /// The same credential, as [`ClientKey::credential`] would write it.
+    pub(crate) fn credential(&self) -> Result<NewCredential, Error> {
+        credential_of(
+            &self.key,
+            self.name.clone(),
+            self.algorithm,
+            &self.kid,
+            self.expires_at,
+        )
+    }
+
     /// The row of a new key.
     pub(crate) fn insert(
         &self,
@@ -277,7 +327,7 @@ pub(crate) fn kid_taken() -> Refusal {
 // The columns of `client_keys`, in the order that `from_row` reads them.
 macro_rules! client_key_columns {
     () => {
-        "k.id, k.client_id, k.purpose, k.kid, k.alg, k.name, k.created_at, k.expires_at"
+        "k.id, k.client_id, k.purpose, k.kid, k.alg, k.name, k.created_at, k.expires_at, k.public_jwk"
     };
 }
 
@@ -290,6 +340,18 @@ pub(crate) fn of_clients_statement(first: &str, last: &str) -> Statement {
             " from client_keys k where k.client_id >= $1 and k.client_id <= $2 order by k.client_id, k.created_at, k.id"
         ),
         params![first, last],
+    )
+}
+
+/// All keys of all clients, the older ones first.
+pub(crate) fn all_statement() -> Statement {
+    Statement::new(
+        concat!(
+            "select ",
+            client_key_columns!(),
+            " from client_keys k order by k.client_id, k.created_at, k.id"
+        ),
+        params![],
     )
 }
 
@@ -309,6 +371,20 @@ pub(crate) fn assign_statement(client_id: &str, id: &str, purpose: KeyPurpose) -
     Statement::new(
         "update client_keys set purpose = $3 where client_id = $1 and id = $2",
         params![client_id, id, purpose.as_str()],
+    )
+    .exactly(1)
+}
+
+/// Changes what may change of a key.
+pub(crate) fn update_statement(
+    client_id: &str,
+    id: &str,
+    name: Option<&str>,
+    expires_at: Option<Timestamp>,
+) -> Statement {
+    Statement::new(
+        "update client_keys set name = $3, expires_at = $4 where client_id = $1 and id = $2",
+        params![client_id, id, name, expires_at],
     )
     .exactly(1)
 }
@@ -346,5 +422,6 @@ pub(crate) fn from_row(row: &Row) -> Result<ClientKey, Error> {
         name: row.opt_text(5)?.map(str::to_owned),
         created_at: row.timestamp(6)?,
         expires_at: row.opt_timestamp(7)?,
+        public_jwk: serde_json::from_str(row.text(8)?)?,
     })
 }

@@ -368,6 +368,19 @@ impl ClientSettings {
         wanted
     }
 
+    /// The keys in the document, in the order of [`Self::wanted_keys`].
+    pub(crate) fn credentials_mut(&mut self) -> impl Iterator<Item = &mut CredentialRef> {
+        let authentication = self
+            .client_authentication_methods
+            .iter_mut()
+            .flat_map(|methods| methods.private_key_jwt.credentials.iter_mut());
+        let privileged = self
+            .token_vault_privileged_access
+            .iter_mut()
+            .flat_map(|access| access.credentials.iter_mut());
+        authentication.chain(privileged)
+    }
+
     /// What the rules of a client are asked about.
     ///
     /// # Errors

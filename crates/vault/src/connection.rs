@@ -1,5 +1,7 @@
 //! A connection: a configured external provider, with the client id and secret that it gave this deployment.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use provider::{
     ConnectionOptions, ConnectionSettings, Failure, FailureKind, Profile, RefreshClass,
@@ -9,6 +11,7 @@ use serde::Serialize;
 use store::{Batch, Row, Statement, WriteError, params};
 
 use crate::account::column;
+use crate::document::wrong;
 use crate::token_set::{Target, TokenSet};
 use crate::{Caller, Error, Event, EventKind, Fault, Reason, Refusal, Vault};
 
@@ -33,11 +36,18 @@ pub struct Connection {
     pub connected_accounts_active: bool,
     /// When the provider ends the client secret, where that is known.
     pub client_secret_expires_at: Option<Timestamp>,
+    /// Kept for tools that set it.
+    pub(crate) authentication_active: bool,
+    /// Free to use.
+    pub(crate) metadata: BTreeMap<String, String>,
     client_secret: Option<Vec<u8>>,
     /// Tried where the provider refuses the first.
     next_client_secret: Option<Vec<u8>>,
     options: String,
+    /// Counts what is sealed anew.
     generation: u64,
+    /// Counts an administrator's changes.
+    revision: u64,
 }
 
 /// A connection's client secrets, as an administrator sets them while one replaces the other at the provider.
@@ -93,6 +103,16 @@ impl Connection {
             .url(&format!("connect/callback/{}", self.callback_context))
     }
 
+    /// The options.
+    pub(crate) fn options(&self) -> Result<ConnectionOptions, Error> {
+        Ok(serde_json::from_str(&self.options)?)
+    }
+
+    /// Whether it has a secret at the provider.
+    pub(crate) fn has_secret(&self) -> bool {
+        self.client_secret.is_some()
+    }
+
     /// Opens the secret and joins it with the options, for one call to the provider.
     pub(crate) fn provider_settings(&self, vault: &Vault) -> Result<ConnectionSettings, Error> {
         self.settings_with(vault, CURRENT, self.client_secret.as_deref())
@@ -108,11 +128,15 @@ impl Connection {
         let client_secret = sealed
             .map(|sealed| open_text(vault, &context, sealed))
             .transpose()?;
+        let mut options = self.options()?;
+        if options.simulator.is_none() {
+            options.simulator = vault.settings.simulators.get(&self.strategy).cloned();
+        }
         Ok(ConnectionSettings {
             strategy: self.strategy.clone(),
             client_id: self.client_id.clone(),
             client_secret,
-            options: serde_json::from_str(&self.options)?,
+            options,
         })
     }
 
@@ -144,8 +168,10 @@ impl Connection {
 
     /// What refreshing does to a refresh token of this connection.
     pub(crate) fn refresh_class(&self, profile: &Profile) -> Result<RefreshClass, Error> {
-        let options: ConnectionOptions = serde_json::from_str(&self.options)?;
-        Ok(options.refresh_class.unwrap_or(profile.refresh.class))
+        Ok(self
+            .options()?
+            .refresh_class
+            .unwrap_or(profile.refresh.class))
     }
 
     /// What providers count requests by.
@@ -185,20 +211,35 @@ impl Vault {
     /// Makes a connection.
     ///
     /// # Errors
-    /// [`Reason::InvalidBody`] for a bad or taken name, an unknown strategy, options that do not fit it or an
-    /// address that may not be called.
+    /// [`Reason::InvalidBody`] for a bad name, an unknown strategy, options that do not fit it or an address that may not
+    /// be called; [`Reason::AlreadyExists`].
     pub async fn create_connection(&self, new: NewConnection) -> Result<Connection, Error> {
+        let connection = self.decide_registration_of_connection(new)?;
+        let insert = insert(&connection, self.now())?;
+        self.db
+            .write(Batch::new().with(insert))
+            .await
+            .map_err(name_taken)?;
+        Ok(connection)
+    }
+
+    /// Decides a new connection.
+    pub(crate) fn decide_registration_of_connection(
+        &self,
+        new: NewConnection,
+    ) -> Result<Connection, Error> {
         let name_fits = (1..=128).contains(&new.name.len())
             && new
                 .name
                 .bytes()
                 .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
         if !name_fits {
-            return Err(Refusal::new(Reason::InvalidBody)
-                .describe("name: 1 to 128 letters, digits, hyphens, underscores and dots.")
-                .into());
+            return Err(wrong(
+                "name",
+                "1 to 128 letters, digits, hyphens, underscores and dots",
+            )
+            .into());
         }
-        let now = self.now();
         let id = seal::random_id(self.entropy.as_ref(), "con_");
         let settings = ConnectionSettings {
             strategy: new.strategy,
@@ -206,19 +247,11 @@ impl Vault {
             client_secret: new.client_secret,
             options: new.options,
         };
-        settings.check(self.provider.catalogue()).map_err(|error| {
-            Refusal::new(Reason::InvalidBody).describe(printable(&error.to_string()))
-        })?;
-        // Refused again with every call, because names change their minds; here, somebody is looking (threats F-47).
-        self.provider
-            .check_addresses(&settings)
-            .map_err(|(option, failure)| {
-                Refusal::new(Reason::InvalidBody).describe(format!("options.{option}: {failure}."))
-            })?;
+        self.check_connection(&settings)?;
         let generation = 1;
         let client_secret =
             self.seal_secret(&id, CURRENT, generation, settings.client_secret.as_ref())?;
-        let connection = Connection {
+        Ok(Connection {
             name: new.name.clone(),
             strategy: settings.strategy,
             display_name: if new.display_name.is_empty() {
@@ -231,23 +264,100 @@ impl Vault {
             callback_context: seal::random_id(self.entropy.as_ref(), ""),
             connected_accounts_active: true,
             client_secret_expires_at: None,
+            authentication_active: false,
+            metadata: BTreeMap::new(),
             client_secret,
             next_client_secret: None,
             options: serde_json::to_string(&settings.options)?,
             generation,
+            revision: 1,
             id,
+        })
+    }
+
+    /// Checks what can be checked of a connection without asking its provider.
+    fn check_connection(&self, settings: &ConnectionSettings) -> Result<(), Refusal> {
+        settings.check(self.provider.catalogue()).map_err(|error| {
+            let (field, text) = (error.field(), error.to_string());
+            let rule = text.strip_prefix(&field).unwrap_or(&text).trim_start();
+            wrong(&field, rule)
+        })?;
+        // Refused again with every call, because names change their minds; here, somebody is looking (threats F-47).
+        self.provider
+            .check_addresses(settings)
+            .map_err(|(option, failure)| wrong(&format!("options.{option}"), failure.to_string()))
+    }
+
+    /// Decides a change of a connection. The statement holds only where nobody has changed it since it was read.
+    pub(crate) fn decide_connection_update(
+        &self,
+        before: &Connection,
+        change: ConnectionChange,
+    ) -> Result<(Connection, Statement), Error> {
+        let open = |field, sealed: &Option<Vec<u8>>| {
+            let context = secret_context(&before.id, field, before.generation);
+            sealed
+                .as_deref()
+                .map(|sealed| open_text(self, &context, sealed))
+                .transpose()
         };
-        match self
-            .db
-            .write(Batch::new().with(insert(&connection, now)?))
-            .await
-        {
-            Ok(_) => Ok(connection),
-            Err(WriteError::UniqueViolation { .. }) => Err(Refusal::new(Reason::InvalidBody)
-                .describe("name: there is a connection of that name already.")
-                .into()),
-            Err(error) => Err(error.into()),
+        let known = (
+            open(CURRENT, &before.client_secret)?,
+            open(NEXT, &before.next_client_secret)?,
+        );
+        let is_other = |new: &Option<SecretString>, old: &Option<SecretString>| {
+            new.as_ref().is_some_and(|new| {
+                old.as_ref().is_none_or(|old| {
+                    !seal::constant_time_eq(new.reveal().as_bytes(), old.reveal().as_bytes())
+                })
+            })
+        };
+        let changes_secret =
+            is_other(&change.secret, &known.0) || is_other(&change.next_secret, &known.1);
+        let settings = ConnectionSettings {
+            strategy: before.strategy.clone(),
+            client_id: change.client_id,
+            client_secret: change.secret.or(known.0),
+            options: change.options,
+        };
+        self.check_connection(&settings)?;
+        let mut after = Connection {
+            display_name: change.display_name,
+            client_id: settings.client_id,
+            scopes: change.scopes,
+            connected_accounts_active: change.connected_accounts_active,
+            authentication_active: change.authentication_active,
+            metadata: change.metadata,
+            options: serde_json::to_string(&settings.options)?,
+            ..before.clone()
+        };
+        if changes_secret {
+            after.generation += 1;
+            let seal = |field, secret: Option<&SecretString>| {
+                self.seal_secret(&before.id, field, after.generation, secret)
+            };
+            let sealed = (
+                seal(CURRENT, settings.client_secret.as_ref())?,
+                seal(NEXT, change.next_secret.or(known.1).as_ref())?,
+            );
+            (after.client_secret, after.next_client_secret) = sealed;
+            // It was the end of the secret before.
+            after.client_secret_expires_at = None;
         }
+        let statement = update(before, &after, self.now())?;
+        Ok((after, statement))
+    }
+
+    /// Whether a secret is another one than the connection has.
+    pub(crate) fn is_other_secret(
+        &self,
+        connection: &Connection,
+        secret: &SecretString,
+    ) -> Result<bool, Error> {
+        let known = connection.provider_settings(self)?.client_secret;
+        Ok(known.is_none_or(|known| {
+            !seal::constant_time_eq(known.reveal().as_bytes(), secret.reveal().as_bytes())
+        }))
     }
 
     /// Replaces a connection's client secrets.
@@ -374,12 +484,7 @@ impl Vault {
         client_id: &str,
     ) -> Result<(), Error> {
         self.db
-            .write(Batch::new().with(Statement::new(
-                "insert into connection_clients (connection_id, client_id)
-                 values ($1, $2)
-                 on conflict do nothing",
-                params![connection_id, client_id],
-            )))
+            .write(Batch::new().with(enable_statement(connection_id, client_id)))
             .await?;
         Ok(())
     }
@@ -391,10 +496,7 @@ impl Vault {
         client_id: &str,
     ) -> Result<(), Error> {
         self.db
-            .write(Batch::new().with(Statement::new(
-                "delete from connection_clients where connection_id = $1 and client_id = $2",
-                params![connection_id, client_id],
-            )))
+            .write(Batch::new().with(disable_statement(connection_id, client_id)))
             .await?;
         Ok(())
     }
@@ -430,24 +532,12 @@ fn secret_context<'a>(id: &'a str, field: &'static str, generation: u64) -> Reco
     }
 }
 
-/// RFC 6749 §5.2 limits the characters of a description.
-fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| match c {
-            '"' => '\'',
-            '\\' => '/',
-            ' '..='~' => c,
-            _ => '?',
-        })
-        .collect()
-}
-
 // The columns of `connections`, in the order that `from_row_at` reads them.
 macro_rules! connection_columns {
     () => {
         "c.id, c.name, c.strategy, c.display_name, c.client_id, c.client_secret, c.options, c.scopes,
          c.callback_context, c.connected_accounts_active, c.generation, c.next_client_secret,
-         c.client_secret_expires_at"
+         c.client_secret_expires_at, c.authentication_active, c.metadata, c.revision"
     };
 }
 
@@ -514,7 +604,7 @@ pub(crate) fn list_for_client_statement(client_id: &str, after: &str, take: u32)
 pub(crate) fn for_client_from_row(row: &Row) -> Result<ConnectionForClient, Error> {
     Ok(ConnectionForClient {
         connection: from_row(row)?,
-        enabled_for_client: row.bool(13)?,
+        enabled_for_client: row.bool(16)?,
     })
 }
 
@@ -535,14 +625,173 @@ pub(crate) fn from_row(row: &Row) -> Result<Connection, Error> {
         callback_context: row.text(8)?.to_owned(),
         connected_accounts_active: row.bool(9)?,
         generation,
+        authentication_active: row.bool(13)?,
+        metadata: serde_json::from_str(row.text(14)?)?,
+        revision: u64::try_from(row.int(15)?)
+            .map_err(|_| Fault::Internal("connections.revision".to_owned()))?,
     })
 }
 
-fn insert(connection: &Connection, now: Timestamp) -> Result<Statement, Error> {
+/// What an administrator changes of a connection; a secret that is None stays.
+pub(crate) struct ConnectionChange {
+    pub(crate) display_name: String,
+    pub(crate) client_id: String,
+    pub(crate) secret: Option<SecretString>,
+    pub(crate) next_secret: Option<SecretString>,
+    pub(crate) scopes: Vec<String>,
+    pub(crate) options: ConnectionOptions,
+    pub(crate) connected_accounts_active: bool,
+    pub(crate) authentication_active: bool,
+    pub(crate) metadata: BTreeMap<String, String>,
+}
+
+/// What a unique index refused.
+pub(crate) fn name_taken(error: WriteError) -> Error {
+    match error {
+        WriteError::UniqueViolation { .. } => Refusal::new(Reason::AlreadyExists)
+            .describe("name: there is a connection of that name already.")
+            .into(),
+        error => error.into(),
+    }
+}
+
+/// Connections by id, one window; filters: name and up to five strategies, empty where they do not matter.
+pub(crate) fn list_statements() -> (&'static str, &'static str) {
+    (
+        concat!(
+            "select ",
+            connection_columns!(),
+            " from connections c
+              where c.id > $1 and ($4 = '' or c.name = $4) and ($5 = '' or c.strategy in ($5, $6, $7, $8, $9))
+              order by c.id limit $2 offset $3"
+        ),
+        "select count(*) from connections c
+          where ($1 = '' or c.name = $1) and ($2 = '' or c.strategy in ($2, $3, $4, $5, $6))",
+    )
+}
+
+/// Connections that a client may use, by id, one window; filter: the client.
+pub(crate) fn list_of_client_statements() -> (&'static str, &'static str) {
+    (
+        concat!(
+            "select ",
+            connection_columns!(),
+            " from connections c join connection_clients e on e.connection_id = c.id and e.client_id = $4
+              where c.id > $1 order by c.id limit $2 offset $3"
+        ),
+        "select count(*) from connection_clients e where e.client_id = $1",
+    )
+}
+
+/// All connections.
+pub(crate) fn all_statement() -> Statement {
+    Statement::new(
+        concat!("select ", connection_columns!(), " from connections c"),
+        params![],
+    )
+}
+
+/// Which clients may use the connections from one id to another, both included.
+pub(crate) fn clients_statement(first: &str, last: &str) -> Statement {
+    Statement::new(
+        "select connection_id, client_id from connection_clients
+          where connection_id >= $1 and connection_id <= $2
+          order by connection_id, client_id",
+        params![first, last],
+    )
+}
+
+/// Which clients may use which connections, all of them.
+pub(crate) fn all_clients_statement() -> Statement {
+    Statement::new(
+        "select connection_id, client_id from connection_clients",
+        params![],
+    )
+}
+
+/// The clients that may use a connection, by id, one window; filter: the connection.
+pub(crate) fn list_clients_statements() -> (&'static str, &'static str) {
+    (
+        "select e.client_id from connection_clients e
+          where e.client_id > $1 and e.connection_id = $4
+          order by e.client_id limit $2 offset $3",
+        "select count(*) from connection_clients e where e.connection_id = $1",
+    )
+}
+
+/// Lets a client use a connection.
+pub(crate) fn enable_statement(connection_id: &str, client_id: &str) -> Statement {
+    Statement::new(
+        "insert into connection_clients (connection_id, client_id)
+         values ($1, $2)
+         on conflict do nothing",
+        params![connection_id, client_id],
+    )
+}
+
+/// Takes a connection away from a client.
+pub(crate) fn disable_statement(connection_id: &str, client_id: &str) -> Statement {
+    Statement::new(
+        "delete from connection_clients where connection_id = $1 and client_id = $2",
+        params![connection_id, client_id],
+    )
+}
+
+/// How many accounts are connected at a connection.
+pub(crate) fn count_accounts_statement(connection_id: &str) -> Statement {
+    Statement::new(
+        "select count(*) from accounts where connection_id = $1",
+        params![connection_id],
+    )
+}
+
+/// Deletes a connection; with its accounts, or only where there are none.
+pub(crate) fn delete_statement(connection_id: &str, with_accounts: bool) -> Statement {
+    Statement::new(
+        "delete from connections
+          where id = $1
+            and ($2 = 1 or not exists (select 1 from accounts a where a.connection_id = $1))",
+        params![connection_id, with_accounts],
+    )
+    .exactly(1)
+}
+
+/// Writes what changed, where nobody else has changed the connection since it was read.
+fn update(before: &Connection, after: &Connection, now: Timestamp) -> Result<Statement, Error> {
+    Ok(Statement::new(
+        "update connections
+            set display_name = $4, client_id = $5, client_secret = $6, next_client_secret = $7, options = $8,
+                scopes = $9, connected_accounts_active = $10, authentication_active = $11, metadata = $12,
+                client_secret_expires_at = $13, generation = $14, updated_at = $15, revision = revision + 1
+          where id = $1 and revision = $2 and generation = $3",
+        params![
+            before.id.as_str(),
+            column(before.revision),
+            column(before.generation),
+            after.display_name.as_str(),
+            after.client_id.as_str(),
+            after.client_secret.clone(),
+            after.next_client_secret.clone(),
+            after.options.as_str(),
+            serde_json::to_string(&after.scopes)?,
+            after.connected_accounts_active,
+            after.authentication_active,
+            serde_json::to_string(&after.metadata)?,
+            after.client_secret_expires_at,
+            column(after.generation),
+            now,
+        ],
+    )
+    .exactly(1))
+}
+
+/// The row of a new connection; refused where there is one of the name.
+pub(crate) fn insert(connection: &Connection, now: Timestamp) -> Result<Statement, Error> {
     Ok(Statement::new(
         "insert into connections (id, name, strategy, display_name, client_id, client_secret, options, scopes,
-                                  callback_context, connected_accounts_active, generation, created_at, updated_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12)",
+                                  callback_context, connected_accounts_active, generation, next_client_secret,
+                                  authentication_active, metadata, created_at, updated_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $15)",
         params![
             connection.id.as_str(),
             connection.name.as_str(),
@@ -555,6 +804,9 @@ fn insert(connection: &Connection, now: Timestamp) -> Result<Statement, Error> {
             connection.callback_context.as_str(),
             connection.connected_accounts_active,
             column(connection.generation),
+            connection.next_client_secret.clone(),
+            connection.authentication_active,
+            serde_json::to_string(&connection.metadata)?,
             now,
         ],
     )

@@ -187,6 +187,20 @@ fn or_null(schema: Value) -> Value {
     either
 }
 
+/// The members of a body that has to be an object.
+///
+/// # Errors
+/// [`Reason::InvalidBody`].
+pub(crate) fn object_of(body: Value) -> Result<Map<String, Value>, Refusal> {
+    match body {
+        Value::Object(members) => Ok(members),
+        _ => {
+            Err(Refusal::new(Reason::InvalidBody)
+                .describe("The request body has to be a JSON object."))
+        }
+    }
+}
+
 /// A refusal that points at one field of a body, for the rules that no schema can say. `field` is a path with dots.
 pub(crate) fn wrong(field: &str, rule: impl Into<String>) -> Refusal {
     let rule = rule.into();
@@ -326,17 +340,22 @@ fn findings(error: &ValidationError<'_>) -> Vec<Finding> {
             })
             .collect(),
         ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context } => {
-            // The branch that is meant is the one that fails further inside than at its type.
-            let meant = context.iter().find(|errors| {
-                !errors.iter().any(|inner| {
-                    matches!(inner.kind(), ValidationErrorKind::Type { .. })
-                        && inner.instance_path() == error.instance_path()
+            // The branch that is meant is one that fails further inside than at its type, and of these the one that fits
+            // best.
+            let meant = context
+                .iter()
+                .filter(|errors| {
+                    !errors.iter().any(|inner| {
+                        matches!(inner.kind(), ValidationErrorKind::Type { .. })
+                            && inner.instance_path() == error.instance_path()
+                    })
                 })
-            });
-            match meant.or(context.first()) {
+                .map(|errors| errors.iter().flat_map(findings).collect::<Vec<_>>())
+                .min_by_key(Vec::len);
+            meant.unwrap_or_else(|| match context.first() {
                 Some(errors) => errors.iter().flat_map(findings).collect(),
                 None => one("not one of the forms that it may have".to_owned()),
-            }
+            })
         }
         ValidationErrorKind::Required { property } => vec![Finding {
             pointer: format!("{at}/{}", property.as_str().unwrap_or_default()),

@@ -80,6 +80,29 @@ impl Refusal {
         self
     }
 
+    /// The same about something inside a larger document: `prefix` leads to it, with dots.
+    #[must_use]
+    pub fn within(mut self, prefix: &str) -> Self {
+        let errors = self.extra.get_mut("validation_errors");
+        for error in errors.and_then(Value::as_array_mut).into_iter().flatten() {
+            for (name, prefix) in [
+                ("field", format!("{prefix}.")),
+                ("pointer", format!("/{}", prefix.replace('.', "/"))),
+            ] {
+                if let Some(Value::String(place)) = error.get_mut(name) {
+                    place.insert_str(0, &prefix);
+                }
+            }
+        }
+        let separator = if self.extra.contains_key("validation_errors") {
+            "."
+        } else {
+            ": "
+        };
+        self.description = format!("{prefix}{separator}{}", self.description).into();
+        self
+    }
+
     /// Answers with another code and status, as a second dialect of the same grant demands; the reason stays.
     #[must_use]
     pub fn answered_as(mut self, status: u16, code: &'static str) -> Self {
@@ -250,6 +273,9 @@ reasons! {
     /// A cursor that this server did not make for this list.
     CursorInvalid, "cursor_invalid", 400, "invalid_request",
         "The paging cursor is not valid for this list. Start again without it.";
+    /// A configuration leaves out what is there, and nobody said that it may go.
+    DeletionNotAllowed, "deletion_not_allowed", 409, "conflict",
+        "The configuration leaves out objects that are there. Allow deletion to have them deleted.";
     /// The grant type is not enabled for the client, or the client may not use it at all.
     GrantNotAllowed, "grant_not_allowed", 403, "unauthorized_client",
         "The grant type is not enabled for this client. Token Vault needs a confidential first-party client with the grant in grant_types.";
@@ -353,6 +379,16 @@ reasons! {
     /// The JWT of a worker is not acceptable.
     WorkerRequestInvalid, "worker_request_invalid", 401, "invalid_grant",
         "The signed worker request is invalid, too old or was used before.";
+}
+
+impl Error {
+    /// A refusal of something inside a larger document, as [`Refusal::within`]; a fault stays what it is.
+    pub(crate) fn within(self, prefix: &str) -> Self {
+        match self {
+            Self::Refused(refusal) => refusal.within(prefix).into(),
+            fault @ Self::Fault(_) => fault,
+        }
+    }
 }
 
 impl From<Refusal> for Error {

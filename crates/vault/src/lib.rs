@@ -8,6 +8,7 @@ mod access_token;
 mod account;
 mod administrator;
 mod api;
+mod api_settings;
 mod audit;
 mod authorization;
 mod caller;
@@ -16,8 +17,10 @@ mod client_grant;
 mod client_key;
 mod client_settings;
 mod clock;
+mod configuration;
 mod connect_flow;
 mod connection;
+mod connection_settings;
 mod deployment;
 mod discovery;
 mod document;
@@ -36,6 +39,7 @@ mod revocation;
 mod session;
 mod settings;
 mod signing_key;
+mod tenant_settings;
 mod throttle;
 mod token_set;
 mod upkeep;
@@ -52,17 +56,20 @@ pub use access_token::AccessToken;
 pub use account::{AccountStatus, AccountView};
 pub use administrator::{Administrator, MANAGEMENT_SCOPES};
 pub use api::{AccessPolicy, Api, ApiScope, NewApi};
+pub use api_settings::{ApiSettings, ApiView};
 pub use audit::{Event, EventKind, Outcome};
 pub use caller::Caller;
 pub use client::{
     AppType, AuthenticatedClient, Client, ClientProfile, Expiration, NewClient, PrivilegedAccess,
     PrivilegedGrant, RefreshTokenPolicy, ResourcePolicy, Rotation, TokenEndpointAuthMethod,
 };
-pub use client_grant::SubjectType;
+pub use client_grant::{ClientGrantSettings, ClientGrantView, SubjectType};
 pub use client_key::{ClientKey, CredentialSettings, CredentialView, KeyPurpose, NewCredential};
 pub use client_settings::{ClientSettings, ClientView};
 pub use clock::{Clock, MovableClock, SystemClock};
+pub use configuration::{Change, Configuration, ConfigurationView, ConfigureQuery, Configured};
 pub use connection::{ClientSecrets, Connection, ConnectionView, NewConnection};
+pub use connection_settings::{ConnectionSettings, ManagedConnectionView};
 pub use deployment::{MIGRATIONS, OpenDeploymentError};
 pub use document::{Document, Patch, Source, read_query};
 pub use error::{Error, Fault, Reason, Refusal};
@@ -71,12 +78,18 @@ pub use flow::authorize::{AuthorizationAnswer, AuthorizeStep, Consent, Interacti
 pub use flow::complete::CompleteRequest;
 pub use flow::connect::{ConnectDecision, ConnectRequest, ConnectStep, ConnectTicket};
 pub use flow::logout::{LogoutRequest, LogoutStep};
+pub use flow::manage_apis::MOST_IDENTIFIERS;
+pub use flow::manage_client_grants::ClientGrantFilter;
 pub use flow::manage_clients::ClientFilter;
+pub use flow::manage_connections::{
+    ConnectionCheck, ConnectionClients, ConnectionFilter, EnabledClient,
+};
 pub use flow::push_request::PushedRequest;
 pub use listing::{Listed, Page, Window};
 pub use oauth::authorize_request::ResponseMode;
 pub use session::Session;
 pub use settings::{AccountSelection, InvalidIssuer, Issuer, Settings};
+pub use tenant_settings::TenantSettings;
 pub use user::{NewUser, User};
 
 /// What a vault is made of. Clock, randomness and network are passed in.

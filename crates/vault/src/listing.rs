@@ -67,13 +67,29 @@ pub struct Listed<T> {
 impl<T> Listed<T> {
     /// The same part of the list, its items shown otherwise.
     pub fn map<U>(self, show: impl FnMut(T) -> U) -> Listed<U> {
+        let items = self.items.into_iter().map(show).collect();
         Listed {
-            items: self.items.into_iter().map(show).collect(),
+            items,
             next: self.next,
             start: self.start,
             limit: self.limit,
             total: self.total,
         }
+    }
+
+    /// The same, where showing an item can fail.
+    pub(crate) fn try_map<U>(
+        self,
+        show: impl FnMut(T) -> Result<U, Error>,
+    ) -> Result<Listed<U>, Error> {
+        let items = self.items.into_iter().map(show).collect::<Result<_, _>>()?;
+        Ok(Listed {
+            items,
+            next: self.next,
+            start: self.start,
+            limit: self.limit,
+            total: self.total,
+        })
     }
 }
 

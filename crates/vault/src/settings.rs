@@ -1,5 +1,6 @@
 //! What a deployment is told at start, with defaults that are safe.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use seal::Algorithm;
@@ -131,6 +132,9 @@ pub struct Settings {
     pub account_selection: AccountSelection,
     /// Where a refreshed token set is kept, sealed, while the database does not take it. None: in memory only.
     pub rescue_directory: Option<std::path::PathBuf>,
+    /// Simulators that stand in for providers, by strategy: connections of the strategy ask there. For development.
+    /// Default: none.
+    pub simulators: BTreeMap<String, String>,
 }
 
 impl Settings {
@@ -161,6 +165,7 @@ impl Settings {
             refreshes_per_second: 100,
             account_selection: AccountSelection::Latest,
             rescue_directory: None,
+            simulators: BTreeMap::new(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Reading what was sent, within bounds: 64 KiB, 20 seconds, one media type, nothing compressed.
+//! Reading what was sent, within bounds: 64 KiB (a configuration: 4 MiB), 20 seconds, one media type, nothing compressed.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::error::{Failure, HttpRefusal};
 
-/// The largest body that any endpoint reads.
+/// The largest body that an endpoint reads, but for the one that takes a whole configuration.
 pub(crate) const MOST_BYTES: usize = 64 * 1024;
 
 /// How long a body may take to arrive.
@@ -29,15 +29,15 @@ pub(crate) struct FormFields(pub(crate) Params);
 /// Parameters of the address.
 pub(crate) struct QueryFields(pub(crate) Params);
 
-/// A JSON document, each object's names once.
-pub(crate) struct JsonBody(pub(crate) Value);
+/// A JSON document of so many bytes at most, each object's names once.
+pub(crate) struct JsonBody<const MOST: usize = MOST_BYTES>(pub(crate) Value);
 
 impl<S: Send + Sync> FromRequest<S> for Fields {
     type Rejection = Failure;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Failure> {
         let media_type = media_type(request.headers());
-        let bytes = read(request).await?;
+        let bytes = read(request, MOST_BYTES).await?;
         let params = match media_type.as_deref() {
             Some("application/x-www-form-urlencoded") => Params::from_form(&bytes)?,
             Some("application/json") => Params::from_json(&bytes)?,
@@ -52,7 +52,7 @@ impl<S: Send + Sync> FromRequest<S> for FormFields {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Failure> {
         let media_type = media_type(request.headers());
-        let bytes = read(request).await?;
+        let bytes = read(request, MOST_BYTES).await?;
         if media_type.as_deref() != Some("application/x-www-form-urlencoded") {
             return Err(HttpRefusal::ContentTypeUnknown.into());
         }
@@ -60,12 +60,12 @@ impl<S: Send + Sync> FromRequest<S> for FormFields {
     }
 }
 
-impl<S: Send + Sync> FromRequest<S> for JsonBody {
+impl<const MOST: usize, S: Send + Sync> FromRequest<S> for JsonBody<MOST> {
     type Rejection = Failure;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Failure> {
         let media_type = media_type(request.headers());
-        let bytes = read(request).await?;
+        let bytes = read(request, MOST).await?;
         if media_type.as_deref() != Some("application/json") {
             return Err(HttpRefusal::NotJsonType.into());
         }
@@ -106,7 +106,7 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Result<&str, Failure> {
 }
 
 /// The body, or a refusal before more than the limit was read.
-async fn read(request: Request) -> Result<Bytes, Failure> {
+async fn read(request: Request, most: usize) -> Result<Bytes, Failure> {
     let headers = request.headers();
     // A few bytes of a compressed body can become gigabytes (threats IN-16).
     let is_plain = match single(headers, &CONTENT_ENCODING) {
@@ -121,10 +121,10 @@ async fn read(request: Request) -> Result<Bytes, Failure> {
         .get(CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok())
         .and_then(|length| length.parse::<u64>().ok());
-    if announced.is_some_and(|length| length > MOST_BYTES as u64) {
+    if announced.is_some_and(|length| length > most as u64) {
         return Err(HttpRefusal::BodyTooLarge.into());
     }
-    let body: Limited<Body> = Limited::new(request.into_body(), MOST_BYTES);
+    let body: Limited<Body> = Limited::new(request.into_body(), most);
     match tokio::time::timeout(BODY_DEADLINE, body.collect()).await {
         Err(_) => Err(HttpRefusal::BodyTimedOut.into()),
         Ok(Ok(collected)) => Ok(collected.to_bytes()),

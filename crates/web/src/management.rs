@@ -4,11 +4,16 @@
 //! out. The router, the check of the scope and the OpenAPI document are all made of these rows, so that they cannot differ.
 //! A handler reads its input, calls one flow of the vault, and answers.
 
+mod client_grants;
 mod clients;
+mod configuration;
+mod connections;
 mod endpoint;
 mod listing;
 mod openapi;
 mod reference;
+mod resource_servers;
+mod tenant_settings;
 
 use std::sync::Arc;
 
@@ -38,7 +43,17 @@ pub struct LocalAdministrator;
 
 /// Every endpoint, by resource.
 fn endpoints() -> Vec<Endpoint> {
-    clients::endpoints()
+    [
+        client_grants::endpoints(),
+        clients::endpoints(),
+        configuration::endpoints(),
+        connections::endpoints(),
+        resource_servers::endpoints(),
+        tenant_settings::endpoints(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// The routes of the Management API.

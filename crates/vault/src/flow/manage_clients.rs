@@ -8,13 +8,13 @@ use seal::SecretString;
 use serde_json::{Map, Value};
 use store::{Batch, Statement, WriteError, params};
 
-use crate::client::{self, Client, NewClient, TokenEndpointAuthMethod};
+use crate::client::{self, Client, TokenEndpointAuthMethod};
 use crate::client_key::{
     self, ClientKey, CredentialSettings, CredentialView, KeyPurpose, NewCredential,
     ParsedCredential,
 };
 use crate::client_settings::{ClientSettings, ClientView, CredentialRef};
-use crate::document::wrong;
+use crate::document::{object_of, wrong};
 use crate::listing::ListQuery;
 use crate::token_set::after;
 use crate::{
@@ -97,7 +97,8 @@ impl Vault {
         if settings.token_vault_privileged_access.is_some() {
             administrator.require("create:client_token_vault_privileged_access")?;
         }
-        let change = self.decide_new_client(settings).await?;
+        self.check_represented_api(&settings).await?;
+        let change = self.decide_new_client(settings)?;
         let event = administrator.event(
             EventKind::ClientChanged,
             "created",
@@ -318,14 +319,13 @@ impl Vault {
     }
 
     /// Decides a new client: its row, its secret where it needs one, its keys.
-    pub(crate) async fn decide_new_client(
+    pub(crate) fn decide_new_client(
         &self,
         settings: ClientSettings,
     ) -> Result<ClientChange, Error> {
         let keys = new_keys(&settings)?;
         let disabled = settings.disabled;
         let new = settings.into_new_client()?;
-        self.check_represented_api(&new).await?;
         let now = self.now();
         let (mut client, mut statements, secret) = self.decide_registration(new, now)?;
         if disabled {
@@ -466,15 +466,11 @@ impl Vault {
         Ok(())
     }
 
-    async fn check_represented_api(&self, new: &NewClient) -> Result<(), Error> {
-        if let Some(identifier) = &new.resource_server_identifier
+    async fn check_represented_api(&self, settings: &ClientSettings) -> Result<(), Error> {
+        if let Some(identifier) = &settings.resource_server_identifier
             && self.find_api(identifier).await?.is_none()
         {
-            return Err(wrong(
-                "resource_server_identifier",
-                "the identifier of an API that is registered",
-            )
-            .into());
+            return Err(represented_unknown().into());
         }
         Ok(())
     }
@@ -499,18 +495,11 @@ impl Client {
     }
 }
 
-/// The object in the body of a new client, with what follows from its kind.
+/// The document of a new client, with what follows from its kind.
 fn new_document(body: Value) -> Result<Map<String, Value>, Refusal> {
-    match body {
-        Value::Object(mut body) => {
-            ClientSettings::complete(&mut body);
-            Ok(body)
-        }
-        _ => {
-            Err(Refusal::new(Reason::InvalidBody)
-                .describe("The request body has to be a JSON object."))
-        }
-    }
+    let mut body = object_of(body)?;
+    ClientSettings::complete(&mut body);
+    Ok(body)
 }
 
 /// The keys in the document of a new client, which cannot name registered ones.
@@ -525,6 +514,14 @@ fn new_keys(settings: &ClientSettings) -> Result<Vec<(KeyPurpose, ParsedCredenti
             }
         })
         .collect()
+}
+
+/// A client represents an API that is there.
+pub(crate) fn represented_unknown() -> Refusal {
+    wrong(
+        "resource_server_identifier",
+        "the identifier of an API that is registered",
+    )
 }
 
 /// What a unique index refused: the API that a client represents, or a key's `kid`.

@@ -105,6 +105,40 @@ impl Paging {
     }
 }
 
+/// The parameters of a list that is read by cursor only.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Cursor {
+    /// Where to go on: what the part before gave as `next`.
+    #[schemars(length(max = 1200))]
+    from: Option<String>,
+    /// The most items. Default: 50.
+    #[schemars(range(min = 1, max = 100))]
+    take: Option<u32>,
+}
+
+impl Cursor {
+    /// The window that is asked for.
+    pub(crate) fn window(&self) -> Window {
+        Window::After {
+            cursor: self.from.clone(),
+            take: self.take.unwrap_or(50),
+        }
+    }
+}
+
+/// The answer to a list that is read by cursor only.
+pub(crate) fn answer_by_cursor<T: Serialize>(
+    name: &str,
+    listed: Listed<T>,
+) -> Result<Json<Value>, Failure> {
+    let paging = Paging {
+        take: Some(listed.limit),
+        ..Paging::default()
+    };
+    paging.answer(name, listed)
+}
+
 /// The schema of a list's answer. `fields` may leave out any member of an item.
 pub(crate) fn schema(name: &str, item: &Value) -> Value {
     let items = json!({ "type": "array", "items": item });
