@@ -431,6 +431,21 @@ pub(crate) fn by_id_statement(id: &str) -> Statement {
     )
 }
 
+/// The accounts of a user with name and strategy of their connections, by id, one window; filter: the user.
+pub(crate) fn list_statements() -> (&'static str, &'static str) {
+    (
+        concat!(
+            "select ",
+            account_columns!(),
+            ", c.name, c.strategy
+             from accounts a join connections c on c.id = a.connection_id
+            where a.id > $1 and a.user_id = $4
+            order by a.id limit $2 offset $3"
+        ),
+        "select count(*) from accounts a where a.user_id = $1",
+    )
+}
+
 /// The account that a user has connected under the provider's id for it.
 pub(crate) fn by_subject_statement(user_id: &str, connection_id: &str, subject: &str) -> Statement {
     Statement::new(

@@ -140,6 +140,58 @@ impl Vault {
 }
 
 /// Ends an authorization and all that hangs on it. Ending it twice keeps the first reason.
+/// Ends what one user allowed one client.
+pub(crate) fn revoke_at_client_statement(
+    user_id: &str,
+    client_id: &str,
+    reason: &'static str,
+    now: Timestamp,
+) -> Statement {
+    Statement::new(
+        "update authorizations set revoked_at = $3, revoked_reason = $4
+          where user_id = $1 and client_id = $2 and revoked_at is null",
+        params![user_id, client_id, now, reason],
+    )
+}
+
+/// Ends what one user allowed the clients that they consented to.
+pub(crate) fn revoke_consented_statement(
+    user_id: &str,
+    reason: &'static str,
+    now: Timestamp,
+) -> Statement {
+    Statement::new(
+        "update authorizations set revoked_at = $2, revoked_reason = $3
+          where user_id = $1 and revoked_at is null
+            and client_id in (select n.client_id from consents n where n.user_id = $1)",
+        params![user_id, now, reason],
+    )
+}
+
+/// Ends what was allowed in one session.
+pub(crate) fn revoke_of_session_statement(
+    session_id: &str,
+    reason: &'static str,
+    now: Timestamp,
+) -> Statement {
+    Statement::new(
+        "update authorizations set revoked_at = $2, revoked_reason = $3 where session_id = $1 and revoked_at is null",
+        params![session_id, now, reason],
+    )
+}
+
+/// Ends whatever one user allowed, at every client.
+pub(crate) fn revoke_of_user_statement(
+    user_id: &str,
+    reason: &'static str,
+    now: Timestamp,
+) -> Statement {
+    Statement::new(
+        "update authorizations set revoked_at = $2, revoked_reason = $3 where user_id = $1 and revoked_at is null",
+        params![user_id, now, reason],
+    )
+}
+
 pub(crate) fn revoke_statement(id: &str, reason: &'static str, now: Timestamp) -> Statement {
     Statement::new(
         "update authorizations set revoked_at = $2, revoked_reason = $3 where id = $1 and revoked_at is null",

@@ -44,6 +44,7 @@ mod throttle;
 mod token_set;
 mod upkeep;
 mod user;
+mod user_settings;
 
 use std::sync::Arc;
 
@@ -84,13 +85,17 @@ pub use flow::manage_clients::ClientFilter;
 pub use flow::manage_connections::{
     ConnectionCheck, ConnectionClients, ConnectionFilter, EnabledClient,
 };
+pub use flow::manage_consents::{ConsentFilter, ConsentView};
+pub use flow::manage_users::{RevokeAccess, UserAccountView};
 pub use flow::push_request::PushedRequest;
 pub use listing::{Listed, Page, Window};
 pub use oauth::authorize_request::ResponseMode;
-pub use session::Session;
+pub use refresh_token::{CoveredApi, RefreshTokenView};
+pub use session::{Session, SessionView};
 pub use settings::{AccountSelection, InvalidIssuer, Issuer, Settings};
 pub use tenant_settings::TenantSettings;
 pub use user::{NewUser, User};
+pub use user_settings::{IdentityView, UserSettings, UserView};
 
 /// What a vault is made of. Clock, randomness and network are passed in.
 pub struct Parts {

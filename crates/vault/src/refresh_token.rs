@@ -5,10 +5,12 @@
 //! a client whose answer got lost is not logged out.
 
 use jiff::{SignedDuration, Timestamp};
+use schemars::JsonSchema;
 use seal::{
     KeyRing, MintedToken, PresentedToken, Purpose, RecordContext, SecretBytes, SecretString,
     TokenKind,
 };
+use serde::Serialize;
 use store::{Row, Statement, params};
 
 use crate::authorization::{
@@ -59,6 +61,40 @@ pub(crate) enum Standing {
     Reused,
     /// Good.
     Usable,
+}
+
+/// A refresh token as the Management API shows it: what it is good for, never the token.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "RefreshToken")]
+pub struct RefreshTokenView {
+    /// The token's lookup id.
+    pub id: String,
+    /// Whose it is.
+    pub user_id: String,
+    /// Which client has it.
+    pub client_id: String,
+    /// The session in which it was issued.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_id: Option<String>,
+    /// When it was issued.
+    pub created_at: Timestamp,
+    /// When it ends unless it is used before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle_expires_at: Option<Timestamp>,
+    /// When it ends in any case.
+    pub expires_at: Timestamp,
+    /// The APIs and scopes that were asked for with it.
+    pub resource_servers: Vec<CoveredApi>,
+}
+
+/// What a refresh token was issued for.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct CoveredApi {
+    /// The API's identifier.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audience: Option<String>,
+    /// The scopes, with spaces.
+    pub scopes: String,
 }
 
 impl StoredRefreshToken {
@@ -287,4 +323,58 @@ pub(crate) fn from_row(row: &Row) -> Result<StoredRefreshToken, Error> {
         successor_used: row.bool(at + 7)?,
         idle_expires_at: row.opt_timestamp(at + 8)?,
     })
+}
+
+// The columns of a refresh token that people see, in the order that `view_from_row` reads them, and what they come from.
+macro_rules! view_of_live {
+    () => {
+        "select r.id, z.user_id, z.client_id, z.session_id, r.created_at, r.idle_expires_at, r.expires_at, z.audience,
+                z.scope, z.id
+           from refresh_tokens r join authorizations z on z.id = r.authorization_id
+          where r.rotated_at is null and z.revoked_at is null "
+    };
+}
+
+/// The live refresh tokens of a user, by id, one window; filters: the user and now.
+pub(crate) fn list_statements() -> (&'static str, &'static str) {
+    (
+        concat!(
+            view_of_live!(),
+            "and r.id > $1 and z.user_id = $4 and r.expires_at > $5
+                and (r.idle_expires_at is null or r.idle_expires_at > $5)
+              order by r.id limit $2 offset $3"
+        ),
+        "select count(*) from refresh_tokens r join authorizations z on z.id = r.authorization_id
+          where r.rotated_at is null and z.revoked_at is null and z.user_id = $1 and r.expires_at > $2
+            and (r.idle_expires_at is null or r.idle_expires_at > $2)",
+    )
+}
+
+/// A live refresh token.
+pub(crate) fn view_statement(id: &str, now: Timestamp) -> Statement {
+    Statement::new(
+        concat!(
+            view_of_live!(),
+            "and r.id = $1 and r.expires_at > $2 and (r.idle_expires_at is null or r.idle_expires_at > $2)"
+        ),
+        params![id, now],
+    )
+}
+
+/// A refresh token as people see it, and the authorization that it hangs on.
+pub(crate) fn view_from_row(row: &Row) -> Result<(RefreshTokenView, String), Error> {
+    let view = RefreshTokenView {
+        id: row.text(0)?.to_owned(),
+        user_id: row.text(1)?.to_owned(),
+        client_id: row.text(2)?.to_owned(),
+        session_id: row.opt_text(3)?.map(str::to_owned),
+        created_at: row.timestamp(4)?,
+        idle_expires_at: row.opt_timestamp(5)?,
+        expires_at: row.timestamp(6)?,
+        resource_servers: vec![CoveredApi {
+            audience: row.opt_text(7)?.map(str::to_owned),
+            scopes: row.text(8)?.to_owned(),
+        }],
+    };
+    Ok((view, row.text(9)?.to_owned()))
 }

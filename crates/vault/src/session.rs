@@ -1,8 +1,10 @@
 //! A session: one browser in which a user is logged in. The cookie holds a minted token, the database its hash.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use seal::{Purpose, SecretString, TokenKind};
-use store::{Batch, Statement, params};
+use serde::Serialize;
+use store::{Batch, Row, Statement, params};
 
 use crate::token_set::after;
 use crate::{Error, Vault};
@@ -16,6 +18,24 @@ pub struct Session {
     pub user_id: String,
     /// When they logged in.
     pub auth_time: Timestamp,
+}
+
+/// A session as the Management API shows it.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Session")]
+pub struct SessionView {
+    /// The `sid` of ID tokens.
+    pub id: String,
+    /// Whose it is.
+    pub user_id: String,
+    /// When it began.
+    pub created_at: Timestamp,
+    /// When they logged in.
+    pub authenticated_at: Timestamp,
+    /// When it ends unless it is used before.
+    pub idle_expires_at: Timestamp,
+    /// When it ends in any case.
+    pub expires_at: Timestamp,
 }
 
 /// A session on its way into the database.
@@ -110,6 +130,61 @@ pub(crate) fn revoke_statement(session_id: &str, now: Timestamp) -> Statement {
         "update sessions set revoked_at = $2 where id = $1 and revoked_at is null",
         params![session_id, now],
     )
+}
+
+/// Ends every session of a user.
+pub(crate) fn revoke_of_user_statement(user_id: &str, now: Timestamp) -> Statement {
+    Statement::new(
+        "update sessions set revoked_at = $2 where user_id = $1 and revoked_at is null",
+        params![user_id, now],
+    )
+}
+
+// The columns of a session that people see, in the order that `view_from_row` reads them.
+macro_rules! session_view_columns {
+    () => {
+        "s.id, s.user_id, s.created_at, s.auth_time, s.idle_expires_at, s.expires_at"
+    };
+}
+
+/// The live sessions of a user, by id, one window; filters: the user and now.
+pub(crate) fn list_statements() -> (&'static str, &'static str) {
+    (
+        concat!(
+            "select ",
+            session_view_columns!(),
+            " from sessions s
+              where s.id > $1 and s.user_id = $4 and s.revoked_at is null and s.expires_at > $5
+                and s.idle_expires_at > $5
+              order by s.id limit $2 offset $3"
+        ),
+        "select count(*) from sessions s
+          where s.user_id = $1 and s.revoked_at is null and s.expires_at > $2 and s.idle_expires_at > $2",
+    )
+}
+
+/// A live session.
+pub(crate) fn view_statement(id: &str, now: Timestamp) -> Statement {
+    Statement::new(
+        concat!(
+            "select ",
+            session_view_columns!(),
+            " from sessions s
+              where s.id = $1 and s.revoked_at is null and s.expires_at > $2 and s.idle_expires_at > $2"
+        ),
+        params![id, now],
+    )
+}
+
+pub(crate) fn view_from_row(row: &Row) -> Result<SessionView, Error> {
+    Ok(SessionView {
+        id: row.text(0)?.to_owned(),
+        user_id: row.text(1)?.to_owned(),
+        created_at: row.timestamp(2)?,
+        authenticated_at: row.timestamp(3)?,
+        idle_expires_at: row.timestamp(4)?,
+        expires_at: row.timestamp(5)?,
+    })
 }
 
 fn instant(at: Timestamp) -> [u8; 8] {

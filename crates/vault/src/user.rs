@@ -2,9 +2,11 @@
 
 use jiff::Timestamp;
 use seal::SecretString;
+use serde::{Deserialize, Serialize};
+use serde_json::Map;
 use store::{Batch, Row, Statement, WriteError, params};
 
-use crate::{Error, Reason, Refusal, Vault};
+use crate::{Error, Fault, Reason, Refusal, Vault};
 
 /// A user, without the password's hash.
 #[derive(Debug, Clone)]
@@ -19,8 +21,34 @@ pub struct User {
     pub name: Option<String>,
     /// Set while they may do nothing.
     pub blocked_at: Option<Timestamp>,
+    /// When they were made.
+    pub created_at: Timestamp,
     /// When they last changed.
     pub updated_at: Timestamp,
+    /// What only people and their tools read.
+    pub(crate) profile: UserProfile,
+    /// Counts an administrator's changes.
+    pub(crate) revision: u64,
+}
+
+/// What only people and their tools read of a user.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct UserProfile {
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) email_verified: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) given_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) family_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) nickname: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) picture: Option<String>,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub(crate) user_metadata: Map<String, serde_json::Value>,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub(crate) app_metadata: Map<String, serde_json::Value>,
 }
 
 /// What it takes to make a user.
@@ -77,21 +105,12 @@ impl Vault {
             email: new.email,
             name: new.name,
             blocked_at: None,
+            created_at: now,
             updated_at: now,
+            profile: UserProfile::default(),
+            revision: 1,
         };
-        let insert = Statement::new(
-            "insert into users (id, username, email, name, password_hash, created_at, updated_at)
-             values ($1, $2, $3, $4, $5, $6, $6)",
-            params![
-                user.id.as_str(),
-                user.username.as_str(),
-                user.email.as_deref(),
-                user.name.as_deref(),
-                hash,
-                now,
-            ],
-        )
-        .exactly(1);
+        let insert = insert_statement(&user, Some(&hash))?;
         match self.db.write(Batch::new().with(insert)).await {
             Ok(_) => Ok(user),
             Err(WriteError::UniqueViolation { .. }) => Err(Reason::UsernameTaken.into()),
@@ -151,7 +170,7 @@ impl Vault {
 // The columns of `users`, in the order that `from_row` reads them.
 macro_rules! user_columns {
     () => {
-        "u.id, u.username, u.email, u.name, u.blocked_at, u.updated_at"
+        "u.id, u.username, u.email, u.name, u.blocked_at, u.updated_at, u.created_at, u.profile, u.revision"
     };
 }
 
@@ -190,11 +209,132 @@ pub(crate) fn from_row(row: &Row) -> Result<User, Error> {
         name: row.opt_text(3)?.map(str::to_owned),
         blocked_at: row.opt_timestamp(4)?,
         updated_at: row.timestamp(5)?,
+        created_at: row.timestamp(6)?,
+        profile: serde_json::from_str(row.text(7)?)?,
+        revision: u64::try_from(row.int(8)?)
+            .map_err(|_| Fault::Internal("users.revision".to_owned()))?,
     })
 }
 
 /// The column after `user_columns`.
-pub(crate) const PASSWORD_HASH: usize = 6;
+pub(crate) const PASSWORD_HASH: usize = 9;
+
+/// The row of a new user; without a hash they cannot log in.
+pub(crate) fn insert_statement(user: &User, hash: Option<&str>) -> Result<Statement, Error> {
+    Ok(Statement::new(
+        "insert into users (id, username, email, name, password_hash, blocked_at, profile, created_at, updated_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $8)",
+        params![
+            user.id.as_str(),
+            user.username.as_str(),
+            user.email.as_deref(),
+            user.name.as_deref(),
+            hash,
+            user.blocked_at,
+            serde_json::to_string(&user.profile)?,
+            user.created_at,
+        ],
+    )
+    .exactly(1))
+}
+
+/// Writes what changed, where nobody else has changed the user since they were read. A hash that is None stays.
+pub(crate) fn update_statement(user: &User, hash: Option<&str>) -> Result<Statement, Error> {
+    Ok(Statement::new(
+        "update users
+            set username = $3, email = $4, name = $5, password_hash = coalesce($6, password_hash), blocked_at = $7,
+                profile = $8, updated_at = $9, revision = revision + 1
+          where id = $1 and revision = $2",
+        params![
+            user.id.as_str(),
+            i64::try_from(user.revision).unwrap_or(i64::MAX),
+            user.username.as_str(),
+            user.email.as_deref(),
+            user.name.as_deref(),
+            hash,
+            user.blocked_at,
+            serde_json::to_string(&user.profile)?,
+            user.updated_at,
+        ],
+    )
+    .exactly(1))
+}
+
+/// Deletes a user with all that hangs on them, where they have no accounts any more.
+pub(crate) fn delete_statement(id: &str) -> Statement {
+    Statement::new(
+        "delete from users
+          where id = $1 and not exists (select 1 from accounts a where a.user_id = $1)",
+        params![id],
+    )
+    .exactly(1)
+}
+
+/// Which users a list has.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) enum UserSearch {
+    /// All of them.
+    #[default]
+    All,
+    /// Those of an e-mail address.
+    Email(String),
+    /// Those whose e-mail address begins so. Reads users one after the other until it has enough.
+    EmailPrefix(String),
+    /// The one who logs in by a name.
+    Username(String),
+    /// The one of an id.
+    Id(String),
+    /// Those whom a word names: their id, name to log in by or e-mail address.
+    Word(String),
+}
+
+/// Users by id, one window: the text of the select, of the count, and the filter's value.
+pub(crate) fn list_statements(
+    search: &UserSearch,
+) -> (&'static str, &'static str, Vec<store::Value>) {
+    macro_rules! users_where {
+        ($rest:literal, $counted:literal) => {
+            (
+                concat!(
+                    "select ",
+                    user_columns!(),
+                    " from users u where u.id > $1",
+                    $rest,
+                    " order by u.id limit $2 offset $3"
+                ),
+                concat!("select count(*) from users u where ", $counted),
+            )
+        };
+    }
+    let (statements, value) = match search {
+        UserSearch::All => (users_where!("", "1 = 1"), None),
+        UserSearch::Email(email) => (
+            users_where!(" and u.email = $4", "u.email = $1"),
+            Some(email),
+        ),
+        UserSearch::EmailPrefix(prefix) => (
+            users_where!(
+                " and substr(u.email, 1, length($4)) = $4",
+                "substr(u.email, 1, length($1)) = $1"
+            ),
+            Some(prefix),
+        ),
+        UserSearch::Username(username) => (
+            users_where!(" and u.username = $4", "u.username = $1"),
+            Some(username),
+        ),
+        UserSearch::Id(id) => (users_where!(" and u.id = $4", "u.id = $1"), Some(id)),
+        UserSearch::Word(word) => (
+            users_where!(
+                " and (u.id = $4 or u.username = $4 or u.email = $4)",
+                "(u.id = $1 or u.username = $1 or u.email = $1)"
+            ),
+            Some(word),
+        ),
+    };
+    let filters = value.map(|value| params![value.as_str()]);
+    (statements.0, statements.1, filters.unwrap_or_default())
+}
 
 #[cfg(test)]
 mod tests {

@@ -8,12 +8,15 @@ mod client_grants;
 mod clients;
 mod configuration;
 mod connections;
+mod consents;
 mod endpoint;
 mod listing;
 mod openapi;
 mod reference;
 mod resource_servers;
+mod sessions;
 mod tenant_settings;
+mod users;
 
 use std::sync::Arc;
 
@@ -48,8 +51,11 @@ fn endpoints() -> Vec<Endpoint> {
         clients::endpoints(),
         configuration::endpoints(),
         connections::endpoints(),
+        consents::endpoints(),
         resource_servers::endpoints(),
+        sessions::endpoints(),
         tenant_settings::endpoints(),
+        users::endpoints(),
     ]
     .into_iter()
     .flatten()

@@ -128,7 +128,10 @@ impl Vault {
                 .with(update)
                 .with(self.audit_statement(&event, caller, self.now()));
         let ended = match self.db.write(batch).await {
-            Ok(_) => self.own_account(me, account_id).await,
+            Ok(_) => {
+                let user_id = me.user_id.as_deref().unwrap_or_default();
+                self.account_of(user_id, account_id).await
+            }
             // Unknown and somebody else's are one answer (threats CN-28).
             Err(WriteError::Expectation { .. }) => Err(Reason::AccountUnknown.into()),
             Err(error) => Err(error.into()),
@@ -155,22 +158,25 @@ impl Vault {
             .client(&*me.client_id)
             .account(account_id);
         event.user_id = me.user_id.clone();
-        let ended = self.remove_account(me, account_id, &event, caller).await;
+        let user_id = me.user_id.as_deref().unwrap_or_default();
+        let ended = self
+            .remove_account(user_id, account_id, &event, caller)
+            .await;
         let revocation_id = self.settle(event, ended, caller).await?;
         self.give_back_behind(revocation_id);
         Ok(())
     }
 
     /// Deletes the account and notes its grant to be given back, in one transaction.
-    async fn remove_account(
+    pub(crate) async fn remove_account(
         &self,
-        me: &AccessToken,
+        user_id: &str,
         account_id: &str,
         event: &Event,
         caller: &Caller,
     ) -> Result<String, Error> {
         for _ in 0..REMOVE_ATTEMPTS {
-            let account = self.own_account(me, account_id).await?;
+            let account = self.account_of(user_id, account_id).await?;
             let tokens = TokenSet::open(self, &account.id, account.generation, &account.token_set)?;
             let (revocation_id, revocation) = self.revocation_statement(&NewRevocation {
                 connection_id: &account.connection_id,
@@ -182,11 +188,7 @@ impl Vault {
             })?;
             let delete = Statement::new(
                 "delete from accounts where id = $1 and user_id = $2 and generation = $3",
-                params![
-                    account_id,
-                    me.user_id.as_deref(),
-                    column(account.generation)
-                ],
+                params![account_id, user_id, column(account.generation)],
             )
             .exactly(1);
             let batch = Batch::new()
@@ -204,13 +206,13 @@ impl Vault {
     }
 
     /// Unknown and somebody else's are one answer (threats CN-28).
-    async fn own_account(&self, me: &AccessToken, account_id: &str) -> Result<Account, Error> {
+    async fn account_of(&self, user_id: &str, account_id: &str) -> Result<Account, Error> {
         let account = self
             .first(account::by_id_statement(account_id))
             .await?
             .map(|row| account::from_row(&row))
             .transpose()?
-            .filter(|account| me.user_id.as_deref() == Some(account.user_id.as_str()));
+            .filter(|account| account.user_id == user_id);
         Ok(account.ok_or(Reason::AccountUnknown)?)
     }
 }
