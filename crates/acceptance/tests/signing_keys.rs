@@ -60,7 +60,11 @@ story!(
         let old = kid(&login.access_token);
         world
             .vault
-            .rotate_signing_key(Algorithm::Rs256, &Caller::default())
+            .rotate_signing_key(
+                &vault::Administrator::local(),
+                Algorithm::Rs256,
+                &Caller::default(),
+            )
             .await
             .unwrap();
         let again = world.log_in().await?;
@@ -120,7 +124,7 @@ story!(
         let revoked = kid(&login.access_token);
         world
             .vault
-            .revoke_signing_key(&revoked, &Caller::default())
+            .revoke_signing_key(&vault::Administrator::local(), &revoked, &Caller::default())
             .await
             .unwrap();
         let refused = world.exchange(&body).await?.unwrap_err();

@@ -149,7 +149,11 @@ async fn key(command: KeyCommand) -> Result<()> {
                 .with_context(|| format!("--alg: '{alg}' is not RS256, ES256 or EdDSA"))?;
             let vault = serve::open(&load(config.as_deref())?).await?;
             vault
-                .rotate_signing_key(algorithm, &vault::Caller::default())
+                .rotate_signing_key(
+                    &vault::Administrator::local(),
+                    algorithm,
+                    &vault::Caller::default(),
+                )
                 .await
                 .map_err(said)?;
             eprintln!("the next {algorithm} key signs now");
@@ -157,7 +161,11 @@ async fn key(command: KeyCommand) -> Result<()> {
         KeyCommand::Revoke { config, kid } => {
             let vault = serve::open(&load(config.as_deref())?).await?;
             vault
-                .revoke_signing_key(&kid, &vault::Caller::default())
+                .revoke_signing_key(
+                    &vault::Administrator::local(),
+                    &kid,
+                    &vault::Caller::default(),
+                )
                 .await
                 .map_err(said)?;
             eprintln!("the key {kid} is revoked");

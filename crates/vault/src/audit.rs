@@ -275,11 +275,7 @@ impl Vault {
         now: Timestamp,
     ) -> Statement {
         // Ordered by time, unique by chance: the key of a page through the log.
-        let id = format!(
-            "{:016x}{}",
-            now.as_microsecond(),
-            seal::random_id(self.entropy.as_ref(), "_")
-        );
+        let id = id_at(now) + &seal::random_id(self.entropy.as_ref(), "_");
         Statement::new(
             "insert into audit (id, at, event, outcome, reason, client_id, user_id, connection, account_id,
                                 scopes, address, audit_context, request_id, details)
@@ -303,4 +299,9 @@ impl Vault {
         )
         .exactly(1)
     }
+}
+
+/// What the ids of an instant begin with; less than any of them.
+pub(crate) fn id_at(at: Timestamp) -> String {
+    format!("{:016x}", at.as_microsecond())
 }

@@ -88,11 +88,14 @@ pub use flow::manage_connections::{
 pub use flow::manage_consents::{ConsentFilter, ConsentView};
 pub use flow::manage_users::{RevokeAccess, UserAccountView};
 pub use flow::push_request::PushedRequest;
+pub use flow::read_logs::LogEntry;
+pub use flow::read_stats::DayStats;
 pub use listing::{Listed, Page, Window};
 pub use oauth::authorize_request::ResponseMode;
 pub use refresh_token::{CoveredApi, RefreshTokenView};
 pub use session::{Session, SessionView};
 pub use settings::{AccountSelection, InvalidIssuer, Issuer, Settings};
+pub use signing_key::SigningKeyView;
 pub use tenant_settings::TenantSettings;
 pub use user::{NewUser, User};
 pub use user_settings::{IdentityView, UserSettings, UserView};

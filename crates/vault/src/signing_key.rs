@@ -9,11 +9,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use jiff::{SignedDuration, Timestamp};
+use schemars::JsonSchema;
 use seal::{Algorithm, Purpose, RecordContext, SigningKey, VerifyingKey};
+use serde::Serialize;
 use serde_json::{Value, json};
 use store::{Batch, Row, Statement, WriteError, params};
 
-use crate::{Caller, Error, Event, EventKind, Fault, Reason, Vault};
+use crate::{Administrator, Caller, Error, Event, EventKind, Fault, Reason, Vault};
 
 /// What tokens of this issuer are signed with.
 pub(crate) const ALGORITHMS: [Algorithm; 3] =
@@ -27,6 +29,67 @@ pub(crate) struct LoadedKey {
     pub(crate) kid: String,
     pub(crate) signing: SigningKey,
     pub(crate) verifying: VerifyingKey,
+}
+
+/// A key as the Management API shows it.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "SigningKey")]
+pub struct SigningKeyView {
+    /// The header's `kid` of what it signs: its thumbprint (RFC 7638).
+    pub kid: String,
+    /// What it signs with.
+    pub alg: String,
+    /// The public key in PEM. Keys here have no certificates; tools look for the key in this place.
+    pub cert: String,
+    /// The same as `kid`.
+    pub fingerprint: String,
+    /// The same as `kid`.
+    pub thumbprint: String,
+    /// Whether it signs.
+    pub current: bool,
+    /// Whether it signs next; it is published already.
+    pub next: bool,
+    /// Whether it signed before, and verifies still.
+    pub previous: bool,
+    /// Since when it signs, or signed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub current_since: Option<Timestamp>,
+    /// Until when it signed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub current_until: Option<Timestamp>,
+    /// Whether everything that it signed is refused.
+    pub revoked: bool,
+}
+
+// The columns of a key that people see, in the order that `view_from_row` reads them.
+macro_rules! key_views {
+    () => {
+        "select kid, alg, state, public_jwk, current_at, previous_at from signing_keys "
+    };
+}
+
+fn view_from_row(row: &Row) -> Result<SigningKeyView, Error> {
+    let kid = row.text(0)?.to_owned();
+    let state = row.text(2)?;
+    let jwk: Value = serde_json::from_str(row.text(3)?)?;
+    let key = VerifyingKey::from_jwk(&jwk)
+        .map_err(|error| Fault::Internal(format!("signing_keys.public_jwk: {error}")))?;
+    let pem = key
+        .to_public_pem()
+        .map_err(|error| Fault::Internal(format!("a signing key as PEM: {error}")))?;
+    Ok(SigningKeyView {
+        alg: row.text(1)?.to_owned(),
+        cert: pem,
+        fingerprint: kid.clone(),
+        thumbprint: kid.clone(),
+        current: state == "current",
+        next: state == "next",
+        previous: state == "previous",
+        revoked: state == "revoked",
+        current_since: row.opt_timestamp(4)?,
+        current_until: row.opt_timestamp(5)?,
+        kid,
+    })
 }
 
 /// The keys of this process by id. Only the key material is remembered; whether a key may be used is asked every time.
@@ -82,12 +145,35 @@ impl Vault {
     /// Lets the next key of an algorithm sign, keeps the current one for verifying, and publishes a new next one.
     pub async fn rotate_signing_key(
         &self,
+        administrator: &Administrator,
         algorithm: Algorithm,
         caller: &Caller,
     ) -> Result<(), Error> {
-        self.rotate_older_than(algorithm, self.now(), caller)
+        self.rotate_older_than(Some(administrator), algorithm, self.now(), caller)
             .await?;
         Ok(())
+    }
+
+    /// The same for an algorithm by its name; returns the key that signs now.
+    ///
+    /// # Errors
+    /// [`Reason::SigningKeyUnknown`] where nothing is signed with it.
+    pub async fn rotate_named_signing_key(
+        &self,
+        administrator: &Administrator,
+        alg: &str,
+        caller: &Caller,
+    ) -> Result<SigningKeyView, Error> {
+        let algorithm = ALGORITHMS
+            .into_iter()
+            .find(|algorithm| algorithm.as_str() == alg)
+            .ok_or(Reason::SigningKeyUnknown)?;
+        self.rotate_signing_key(administrator, algorithm, caller)
+            .await?;
+        let keys = self.list_signing_keys().await?;
+        keys.into_iter()
+            .find(|key| key.current && key.alg == alg)
+            .ok_or_else(|| Reason::SigningKeyUnknown.into())
     }
 
     /// Rotates the keys that have signed for longer than their lifetime. Several nodes may do it at once: each key is
@@ -105,7 +191,7 @@ impl Vault {
                 )
                 .await?;
             if aged.is_some() {
-                self.rotate_older_than(algorithm, born, &Caller::default())
+                self.rotate_older_than(None, algorithm, born, &Caller::default())
                     .await?;
             }
         }
@@ -115,6 +201,7 @@ impl Vault {
     /// Rotates a key that became current at `born` or before. False where there is none.
     async fn rotate_older_than(
         &self,
+        administrator: Option<&Administrator>,
         algorithm: Algorithm,
         born: Timestamp,
         caller: &Caller,
@@ -133,9 +220,14 @@ impl Vault {
             params![algorithm.as_str(), now],
         )
         .exactly(1);
-        let event = Event::succeeded(EventKind::SigningKey)
-            .detail("action", "rotated")
-            .detail("alg", algorithm.as_str());
+        let event = match administrator {
+            Some(administrator) => {
+                administrator.event(EventKind::SigningKey, "rotated", algorithm.as_str())
+            }
+            None => Event::succeeded(EventKind::SigningKey)
+                .detail("change", "rotated")
+                .detail("object", algorithm.as_str()),
+        };
         let batch = Batch::new()
             .with(retire)
             .with(promote)
@@ -153,7 +245,12 @@ impl Vault {
     ///
     /// # Errors
     /// [`Reason::SigningKeyUnknown`].
-    pub async fn revoke_signing_key(&self, kid: &str, caller: &Caller) -> Result<(), Error> {
+    pub async fn revoke_signing_key(
+        &self,
+        administrator: &Administrator,
+        kid: &str,
+        caller: &Caller,
+    ) -> Result<(), Error> {
         let row = self
             .db
             .read_one(
@@ -164,11 +261,10 @@ impl Vault {
             .ok_or(Reason::SigningKeyUnknown)?;
         let algorithm = algorithm_of(row.text(0)?)?;
         if row.text(1)? == "current" {
-            self.rotate_signing_key(algorithm, caller).await?;
+            self.rotate_signing_key(administrator, algorithm, caller)
+                .await?;
         }
-        let event = Event::succeeded(EventKind::SigningKey)
-            .detail("action", "revoked")
-            .detail("kid", kid);
+        let event = administrator.event(EventKind::SigningKey, "revoked", kid);
         let batch = Batch::new()
             .with(Statement::new(
                 "update signing_keys set state = 'revoked' where kid = $1",
@@ -177,6 +273,31 @@ impl Vault {
             .with(self.audit_statement(&event, caller, self.now()));
         self.db.write(batch).await?;
         self.ensure_signing_keys().await
+    }
+
+    /// Every key there is or was, the newest of an algorithm first. The private half has no way out.
+    pub async fn list_signing_keys(&self) -> Result<Vec<SigningKeyView>, Error> {
+        let rows = self
+            .db
+            .read(
+                concat!(key_views!(), "order by alg, created_at desc, kid"),
+                params![],
+            )
+            .await?;
+        rows.iter().map(view_from_row).collect()
+    }
+
+    /// One key.
+    ///
+    /// # Errors
+    /// [`Reason::SigningKeyUnknown`].
+    pub async fn view_signing_key(&self, kid: &str) -> Result<SigningKeyView, Error> {
+        let row = self
+            .db
+            .read_one(concat!(key_views!(), "where kid = $1"), params![kid])
+            .await?
+            .ok_or(Reason::SigningKeyUnknown)?;
+        view_from_row(&row)
     }
 
     /// The published keys (RFC 7517): next, current, and previous ones that may still have live tokens.

@@ -20,6 +20,8 @@ pub(crate) mod manage_consents;
 mod manage_settings;
 pub(crate) mod manage_users;
 pub(crate) mod push_request;
+pub(crate) mod read_logs;
+pub(crate) mod read_stats;
 mod redeem_code;
 pub(crate) mod refresh;
 mod revoke;

@@ -58,6 +58,7 @@ impl Endpoint {
         get GET 200;
         patch PATCH 200;
         post POST 201;
+        put PUT 200;
     }
 
     fn new(
