@@ -16,6 +16,9 @@ use vault::{AccountSelection, Issuer, Settings};
 
 const PREFIX: &str = "TOKENVAULT_";
 
+/// What the commands of an administrator read, who may use the same shell.
+const NOT_OURS: &str = "TOKENVAULT_ADMIN_";
+
 /// The sections of the file; what is in none of them stands at the top.
 const SECTIONS: &[&str] = &[
     "database",
@@ -211,7 +214,7 @@ impl Config {
         environment: impl Iterator<Item = (String, String)>,
     ) -> Result<Self> {
         let environment: Vec<(String, String)> = environment
-            .filter(|(name, _)| name.starts_with(PREFIX))
+            .filter(|(name, _)| name.starts_with(PREFIX) && !name.starts_with(NOT_OURS))
             .collect();
         let (mut table, place) = match file {
             Some(path) => {

@@ -280,7 +280,8 @@ pub(crate) fn worker_request(dev: &DevFile) -> Result<String> {
         .map_err(|error| anyhow!("the worker's key {}: {error}", key_file.display()))
 }
 
-fn challenge_of(verifier: &str) -> Result<String> {
+/// The challenge of a verifier (RFC 7636, S256).
+pub(crate) fn challenge_of(verifier: &str) -> Result<String> {
     let verifier = oauth::pkce::CodeVerifier::parse(verifier)
         .map_err(|refusal| anyhow!("{}", refusal.description))?;
     Ok(oauth::pkce::CodeChallenge::from_verifier(&verifier)

@@ -1,6 +1,8 @@
 //! `tokenvault`: the command line.
 
+mod admin;
 mod config;
+mod configuration_files;
 mod demo;
 mod dev;
 mod dev_file;
@@ -17,7 +19,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use clap::{Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use reqwest::Method;
+
+use crate::admin::target::TargetArgs;
+use crate::admin::{configuration, connect, doctor, exchange, logs, profile, resource, transport};
 
 /// A self-hosted token vault: people connect their accounts at external providers once, and applications, APIs and
 /// background workers get those providers' access tokens by token exchange.
@@ -46,9 +52,39 @@ enum Command {
     Dev(dev::DevArgs),
     /// Print a subject token for trying an exchange against a running `tokenvault dev`
     DevToken(dev_token::DevTokenArgs),
+    /// Look after clients, their keys and their grants
+    Client(Admin<resource::ClientCommand>),
+    /// Look after connections
+    Connection(Admin<resource::ConnectionCommand>),
+    /// Look after APIs
+    Api(Admin<resource::ApiCommand>),
+    /// Look after users
+    User(Admin<resource::UserCommand>),
+    /// Look after users' connected accounts
+    Account(Admin<resource::AccountCommand>),
     /// Make and look after keys
+    #[command(alias = "key")]
+    Keys(Admin<KeysCommand>),
+    /// Read or follow the log
+    Logs(Admin<logs::LogsCommand>),
+    /// Write what is configured into a folder, one file an object
+    Export(AdminArgs<configuration::ExportArgs>),
+    /// Make what is configured like a folder: shows what differs, asks, and does all of it or nothing
+    Apply(AdminArgs<configuration::ApplyArgs>),
+    /// Connect an account with a browser, as an application would, and keep the refresh token
+    Connect(AdminArgs<connect::ConnectArgs>),
+    /// Get a provider's token as a client would, for debugging
+    Exchange(AdminArgs<exchange::ExchangeArgs>),
+    /// Look at everything that has to be right, and say what to do where it is not
+    Doctor(AdminArgs<NoArgs>),
+    /// Remember vaults that are administered from this machine
     #[command(subcommand)]
-    Key(KeyCommand),
+    Profile(profile::ProfileCommand),
+    /// Print a script that completes this command in a shell
+    Completion {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
     /// List the providers that connections can be made to, and show or check their profiles
     Providers(providers::ProvidersArgs),
     /// Start the vault for production
@@ -66,8 +102,36 @@ enum Command {
     },
 }
 
+/// A group of commands about a vault.
+#[derive(Debug, Args)]
+struct Admin<C: Subcommand> {
+    #[command(flatten)]
+    target: TargetArgs,
+    /// Prints what the Management API answers, for programs.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: C,
+}
+
+/// One command about a vault.
+#[derive(Debug, Args)]
+struct AdminArgs<A: Args> {
+    #[command(flatten)]
+    target: TargetArgs,
+    /// Prints what the Management API answers, for programs.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    args: A,
+}
+
+/// Nothing more to say.
+#[derive(Debug, Args)]
+struct NoArgs {}
+
 #[derive(Debug, Subcommand)]
-enum KeyCommand {
+enum KeysCommand {
     /// Make a master key
     ///
     /// The master key wraps every other key. Losing it loses every provider token; keep a copy away from the backups
@@ -77,23 +141,19 @@ enum KeyCommand {
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
+    /// List signing keys
+    List,
     /// Let the next signing key sign
     ///
     /// The one that signed until now goes on verifying for 30 days. Keys rotate by themselves every 90 days; this is
     /// for when somebody asks for it sooner. Nodes that run take it up at their next signature.
     Rotate {
-        /// The configuration file of the deployment, as for `serve`.
-        #[arg(long, value_name = "FILE")]
-        config: Option<PathBuf>,
         /// The algorithm: RS256, ES256 or EdDSA.
         #[arg(long, value_name = "ALG", default_value = "RS256")]
         alg: String,
     },
     /// Take a signing key out of use at once: every token that it signed is refused from now on, on every node
     Revoke {
-        /// The configuration file of the deployment, as for `serve`.
-        #[arg(long, value_name = "FILE")]
-        config: Option<PathBuf>,
         /// The key's id, as the JWKS says it.
         kid: String,
     },
@@ -105,7 +165,11 @@ async fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::FAILURE
+            // docs/cli.md lists them.
+            match error.downcast_ref::<transport::Failure>() {
+                Some(failure) => ExitCode::from(failure.exit_code()),
+                None => ExitCode::FAILURE,
+            }
         }
     }
 }
@@ -123,7 +187,42 @@ async fn run(cli: Cli) -> Result<()> {
             dev::run(args).await
         }
         Command::DevToken(args) => dev_token::run(args).await,
-        Command::Key(command) => key(command).await,
+        Command::Client(admin) => {
+            resource::client(&admin.target.open().await?, admin.command, admin.json).await
+        }
+        Command::Connection(admin) => {
+            resource::connection(&admin.target.open().await?, admin.command, admin.json).await
+        }
+        Command::Api(admin) => {
+            resource::api(&admin.target.open().await?, admin.command, admin.json).await
+        }
+        Command::User(admin) => {
+            resource::user(&admin.target.open().await?, admin.command, admin.json).await
+        }
+        Command::Account(admin) => {
+            resource::account(&admin.target.open().await?, admin.command, admin.json).await
+        }
+        Command::Keys(admin) => keys(admin).await,
+        Command::Logs(admin) => {
+            logs::run(&admin.target.open().await?, admin.command, admin.json).await
+        }
+        Command::Export(admin) => {
+            configuration::export(&admin.target.open().await?, admin.args).await
+        }
+        Command::Apply(admin) => {
+            configuration::apply(&admin.target.open().await?, admin.args, admin.json).await
+        }
+        Command::Connect(admin) => connect::run(&admin.target.open().await?, admin.args).await,
+        Command::Exchange(admin) => {
+            exchange::run(&admin.target.open().await?, admin.args, admin.json).await
+        }
+        Command::Doctor(admin) => doctor::run(&admin.target.open().await?, admin.json).await,
+        Command::Profile(command) => profile::run(command),
+        Command::Completion { shell } => {
+            let name = "tokenvault";
+            clap_complete::generate(shell, &mut Cli::command(), name, &mut std::io::stdout());
+            Ok(())
+        }
         Command::Providers(args) => providers::run(args),
         Command::Serve { config, check } => {
             let config = load(config.as_deref())?;
@@ -137,37 +236,26 @@ async fn run(cli: Cli) -> Result<()> {
     }
 }
 
-async fn key(command: KeyCommand) -> Result<()> {
-    match command {
-        KeyCommand::Generate { out } => {
+async fn keys(admin: Admin<KeysCommand>) -> Result<()> {
+    match admin.command {
+        KeysCommand::Generate { out } => {
             let (_, text) = seal::LocalMasterKey::generate(&seal::SystemEntropy);
             material::write_secret(&out, text.reveal())?;
             eprintln!("wrote a new master key to {}", out.display());
         }
-        KeyCommand::Rotate { config, alg } => {
-            let algorithm = seal::Algorithm::from_str(&alg)
-                .with_context(|| format!("--alg: '{alg}' is not RS256, ES256 or EdDSA"))?;
-            let vault = serve::open(&load(config.as_deref())?).await?;
-            vault
-                .rotate_signing_key(
-                    &vault::Administrator::local(),
-                    algorithm,
-                    &vault::Caller::default(),
-                )
-                .await
-                .map_err(said)?;
-            eprintln!("the next {algorithm} key signs now");
+        KeysCommand::List => {
+            resource::signing_keys(&admin.target.open().await?, admin.json).await?;
         }
-        KeyCommand::Revoke { config, kid } => {
-            let vault = serve::open(&load(config.as_deref())?).await?;
-            vault
-                .revoke_signing_key(
-                    &vault::Administrator::local(),
-                    &kid,
-                    &vault::Caller::default(),
-                )
-                .await
-                .map_err(said)?;
+        KeysCommand::Rotate { alg } => {
+            let target = admin.target.open().await?;
+            let path = format!("keys/signing/rotate?alg={}", transport::encoded(&alg));
+            let key = target.transport.call(Method::POST, &path, None).await?;
+            resource::show(&key, admin.json)?;
+        }
+        KeysCommand::Revoke { kid } => {
+            let target = admin.target.open().await?;
+            let path = format!("keys/signing/{}/revoke", transport::encoded(&kid));
+            target.transport.call(Method::PUT, &path, None).await?;
             eprintln!("the key {kid} is revoked");
         }
     }
