@@ -107,7 +107,7 @@ struct Login {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct MasterKey {
-    /// A key file made by `tokenvault key generate`, readable by its owner only.
+    /// A key file made by `tokenvault keys generate`, readable by its owner only.
     file: Option<PathBuf>,
     /// The name of an environment variable that holds what the file would.
     environment: Option<String>,

@@ -25,6 +25,7 @@ use tokio::sync::{mpsc, oneshot};
 use url::Url;
 
 use crate::admin::output;
+use crate::admin::resource;
 use crate::admin::secret_input;
 use crate::admin::target::Target;
 use crate::admin::transport::post_json;
@@ -39,12 +40,12 @@ const PATIENCE: Duration = Duration::from_secs(600);
 pub(crate) struct ConnectArgs {
     /// The connection's name.
     connection: String,
-    /// The client that connects.
-    #[arg(long = "as", value_name = "CLIENT_ID")]
-    client_id: String,
+    /// The client that connects: its id or its name.
+    #[arg(long = "as", value_name = "CLIENT")]
+    client: String,
     /// A file with that client's secret, or - for standard input; without it you are asked.
-    #[arg(long = "as-secret-file", value_name = "FILE")]
-    client_secret_file: Option<PathBuf>,
+    #[arg(long, value_name = "FILE")]
+    as_secret_file: Option<PathBuf>,
     /// The port of the redirect URI http://localhost:PORT/callback, which has to be one of the client's callbacks.
     #[arg(long, value_name = "PORT", default_value_t = 3000)]
     port: u16,
@@ -61,7 +62,8 @@ pub(crate) async fn run(target: &Target, args: ConnectArgs) -> Result<()> {
     if args.refresh_token_out.exists() {
         bail!("{} exists already", args.refresh_token_out.display());
     }
-    let secret = secret_input::secret(args.client_secret_file.as_deref(), "The client's secret")?;
+    let secret = secret_input::secret(args.as_secret_file.as_deref(), "The client's secret")?;
+    let client_id = resource::CLIENT.resolve(target, &args.client).await?;
     let listener = TcpListener::bind(("127.0.0.1", args.port))
         .await
         .with_context(|| format!("cannot listen at port {}; --port", args.port))?;
@@ -79,7 +81,7 @@ pub(crate) async fn run(target: &Target, args: ConnectArgs) -> Result<()> {
         &format!("{}authorize", target.issuer),
         [
             ("response_type", "code"),
-            ("client_id", &args.client_id),
+            ("client_id", &client_id),
             ("redirect_uri", &redirect_uri),
             ("scope", "openid offline_access"),
             ("state", &state),
@@ -97,7 +99,7 @@ pub(crate) async fn run(target: &Target, args: ConnectArgs) -> Result<()> {
             &token_url,
             &json!({
                 "grant_type": grant::AUTHORIZATION_CODE,
-                "client_id": args.client_id,
+                "client_id": client_id,
                 "client_secret": secret.reveal(),
                 "code": code,
                 "redirect_uri": redirect_uri,
@@ -114,7 +116,7 @@ pub(crate) async fn run(target: &Target, args: ConnectArgs) -> Result<()> {
             &token_url,
             &json!({
                 "grant_type": grant::REFRESH_TOKEN,
-                "client_id": args.client_id,
+                "client_id": client_id,
                 "client_secret": secret.reveal(),
                 "refresh_token": refresh_token,
                 "audience": format!("{}me/", target.issuer),

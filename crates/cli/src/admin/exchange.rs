@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use vault::Clock as _;
 
 use crate::admin::output;
+use crate::admin::resource;
 use crate::admin::secret_input;
 use crate::admin::target::Target;
 use crate::admin::transport::post_json;
@@ -20,12 +21,12 @@ use crate::admin::transport::post_json;
 pub(crate) struct ExchangeArgs {
     /// The connection's name.
     connection: String,
-    /// The client that exchanges.
-    #[arg(long = "as", value_name = "CLIENT_ID")]
-    client_id: String,
+    /// The client that exchanges: its id or its name.
+    #[arg(long = "as", value_name = "CLIENT")]
+    client: String,
     /// A file with that client's secret, or - for standard input; without it you are asked.
-    #[arg(long = "as-secret-file", value_name = "FILE")]
-    client_secret_file: Option<PathBuf>,
+    #[arg(long, value_name = "FILE")]
+    as_secret_file: Option<PathBuf>,
     #[command(flatten)]
     subject: Subject,
     /// Which of several accounts: an id, a login or an e-mail address.
@@ -108,11 +109,12 @@ impl Subject {
 
 /// Exchanges and prints what came: the token alone into a pipe, else everything but the token.
 pub(crate) async fn run(target: &Target, args: ExchangeArgs, as_json: bool) -> Result<()> {
-    let secret = secret_input::secret(args.client_secret_file.as_deref(), "The client's secret")?;
-    let (token, kind, requested) = args.subject.token(&target.issuer, &args.client_id)?;
+    let secret = secret_input::secret(args.as_secret_file.as_deref(), "The client's secret")?;
+    let client_id = resource::CLIENT.resolve(target, &args.client).await?;
+    let (token, kind, requested) = args.subject.token(&target.issuer, &client_id)?;
     let mut body = json!({
         "grant_type": grant::TOKEN_VAULT,
-        "client_id": args.client_id,
+        "client_id": client_id,
         "client_secret": secret.reveal(),
         "subject_token": token,
         "subject_token_type": kind,

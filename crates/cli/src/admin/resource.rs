@@ -1,8 +1,11 @@
 //! `client`, `connection`, `api`, `user`, `account`, `keys`: the same few verbs over the resources of the Management API,
 //! and what each has beside them.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::{Result, bail};
 use clap::Subcommand;
+use oauth::grant;
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
@@ -10,6 +13,7 @@ use crate::admin::fields::Fields;
 use crate::admin::output;
 use crate::admin::target::Target;
 use crate::admin::transport::{Failure, Refused, encoded};
+use crate::material;
 
 /// A kind of object.
 pub(crate) struct Resource {
@@ -124,6 +128,23 @@ pub(crate) enum Common {
 pub(crate) enum ClientCommand {
     #[command(flatten)]
     Common(Common),
+    /// Register an application that connects accounts and exchanges, with all that it needs
+    ///
+    /// Makes a web application with a secret, refresh tokens for the My Account API, the grant for it, and lets it use
+    /// connections. Prints its client id.
+    Setup {
+        /// What to call it.
+        name: String,
+        /// A redirect URI of the application (repeatable).
+        #[arg(long = "callback", value_name = "URL", required = true)]
+        callbacks: Vec<String>,
+        /// A connection that it may use, by id or name (repeatable).
+        #[arg(long = "connection", value_name = "NAME")]
+        connections: Vec<String>,
+        /// Where to write the client's secret; the file must not exist yet.
+        #[arg(long, value_name = "FILE")]
+        secret_out: PathBuf,
+    },
     /// Give a client a new secret, which is shown only now
     RotateSecret {
         /// Its id or its name.
@@ -261,7 +282,7 @@ pub(crate) enum AccountCommand {
 
 impl Resource {
     /// The id of an object by its id or its name.
-    async fn resolve(&self, target: &Target, name: &str) -> Result<String> {
+    pub(crate) async fn resolve(&self, target: &Target, name: &str) -> Result<String> {
         if name.starts_with(self.prefix) {
             return Ok(encoded(name));
         }
@@ -415,6 +436,20 @@ pub(crate) async fn client(target: &Target, command: ClientCommand, as_json: boo
     let transport = &target.transport;
     match command {
         ClientCommand::Common(common) => CLIENT.run(target, common, as_json).await,
+        ClientCommand::Setup {
+            name,
+            callbacks,
+            connections,
+            secret_out,
+        } => {
+            let made = set_up(target, name, &callbacks, &connections, &secret_out).await?;
+            if as_json {
+                return show(&made, true);
+            }
+            // Alone, so that a script can keep it.
+            println!("{}", output::cell(made.get("client_id")));
+            Ok(())
+        }
         ClientCommand::RotateSecret {
             name,
             keep_previous_for,
@@ -496,6 +531,59 @@ pub(crate) async fn client(target: &Target, command: ClientCommand, as_json: boo
             Ok(())
         }
     }
+}
+
+/// Registers an application that connects accounts and exchanges. Its secret is in the file, and not in what is returned.
+async fn set_up(
+    target: &Target,
+    name: String,
+    callbacks: &[String],
+    connections: &[String],
+    secret_out: &Path,
+) -> Result<Value> {
+    if secret_out.exists() {
+        bail!("{} exists already", secret_out.display());
+    }
+    let mut ids = Vec::new();
+    for connection in connections {
+        ids.push(CONNECTION.resolve(target, connection).await?);
+    }
+    let me = format!("{}me/", target.issuer);
+    let scopes = [
+        "create:me:connected_accounts",
+        "read:me:connected_accounts",
+        "delete:me:connected_accounts",
+    ];
+    let transport = &target.transport;
+    let client = json!({
+        "name": name,
+        "app_type": "regular_web",
+        "callbacks": callbacks,
+        "grant_types": [grant::AUTHORIZATION_CODE, grant::REFRESH_TOKEN, grant::TOKEN_VAULT],
+        "refresh_token": {
+            "rotation_type": "non-rotating",
+            "expiration_type": "expiring",
+            "policies": [{ "audience": me, "scope": scopes }],
+        },
+    });
+    let mut made = transport
+        .call(Method::POST, "clients", Some(&client))
+        .await?;
+    let secret = made
+        .as_object_mut()
+        .and_then(|made| made.remove("client_secret"));
+    material::write_secret(secret_out, &output::cell(secret.as_ref()))?;
+    let id = output::cell(made.get("client_id"));
+    let grant = json!({ "client_id": id, "audience": me, "scope": scopes, "subject_type": "user" });
+    transport
+        .call(Method::POST, "client-grants", Some(&grant))
+        .await?;
+    let enabled = json!([{ "client_id": id, "status": true }]);
+    for connection in ids {
+        let path = format!("connections/{connection}/clients");
+        transport.call(Method::PATCH, &path, Some(&enabled)).await?;
+    }
+    Ok(made)
 }
 
 /// Runs a command about connections.
