@@ -470,11 +470,12 @@ impl File {
     }
 }
 
+/// The value of an environment variable, which may be a secret; none where it is not set.
 #[expect(
     clippy::disallowed_methods,
     reason = "the one place that reads the environment"
 )]
-fn environment_value(name: &str) -> Option<seal::SecretString> {
+pub(crate) fn environment_value(name: &str) -> Option<seal::SecretString> {
     std::env::var(name).ok().map(seal::SecretString::new)
 }
 

@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
+use seal::SecretString;
 use serde_json::{Map, Value};
 
 /// What stands for the deployment's own address.
@@ -95,7 +96,7 @@ impl Folder {
     pub(crate) fn document(
         &self,
         issuer: &str,
-        environment: impl Fn(&str) -> Option<String>,
+        environment: impl Fn(&str) -> Option<SecretString>,
     ) -> Result<Value> {
         let mut document = Value::Object(self.document.clone());
         map_texts(&mut document, &|text| {
@@ -121,11 +122,12 @@ impl Folder {
     fn resolve(
         &self,
         reference: &Value,
-        environment: &impl Fn(&str) -> Option<String>,
+        environment: &impl Fn(&str) -> Option<SecretString>,
     ) -> Result<String> {
         let text = reference.as_str().unwrap_or_default();
         if let Some(name) = text.strip_prefix("env:") {
             return environment(name)
+                .map(|value| value.reveal().to_owned())
                 .filter(|value| !value.is_empty())
                 .with_context(|| format!("the environment variable {name} is not set"));
         }
@@ -484,8 +486,8 @@ mod tests {
         })
     }
 
-    fn environment(name: &str) -> Option<String> {
-        (name == "GITHUB_CLIENT_SECRET").then(|| "hush".to_owned())
+    fn environment(name: &str) -> Option<SecretString> {
+        (name == "GITHUB_CLIENT_SECRET").then(|| SecretString::new("hush".to_owned()))
     }
 
     #[test]

@@ -164,30 +164,20 @@ pub(crate) async fn start(args: &DevArgs) -> Result<Running> {
             dev.issuer
         );
     }
-    let database = directory.join("vault.db");
+    let database = database_file(&directory);
     if existing.is_none() && database.exists() {
         bail!(
             "{} was left half made by a first start that failed; remove it and start again",
             directory.display()
         );
     }
-    let master_key_file = directory.join("master.key");
+    let master_key_file = master_key_file(&directory);
     if !master_key_file.exists() {
         let (_, text) = seal::LocalMasterKey::generate(&SystemEntropy);
         material::write_secret(&master_key_file, text.reveal())?;
     }
 
-    let vault = open(
-        args,
-        &directory,
-        &tls,
-        issuer,
-        &sandbox_url,
-        &database,
-        &master_key_file,
-        &simulations,
-    )
-    .await?;
+    let vault = open(args, &directory, &tls, issuer, &sandbox_url, &simulations).await?;
     let first_start = existing.is_none();
     let dev = match existing {
         Some(dev) => dev,
@@ -249,14 +239,20 @@ pub(crate) async fn start(args: &DevArgs) -> Result<Running> {
     })
 }
 
+fn database_file(directory: &Path) -> PathBuf {
+    directory.join("vault.db")
+}
+
+fn master_key_file(directory: &Path) -> PathBuf {
+    directory.join("master.key")
+}
+
 async fn open(
     args: &DevArgs,
     directory: &Path,
     tls: &LocalTls,
     issuer: Issuer,
     sandbox_url: &str,
-    database: &Path,
-    master_key_file: &Path,
     simulations: &[&Fixture],
 ) -> Result<Vault> {
     let mut settings = Settings::new(issuer, "dev");
@@ -279,9 +275,9 @@ async fn open(
     allowed_origins.extend(args.allow_origin.iter().cloned());
     start::open_vault(
         settings,
-        &format!("sqlite:{}", database.display()),
+        &format!("sqlite:{}", database_file(directory).display()),
         1,
-        material::read_master_key(master_key_file)?,
+        material::read_master_key(&master_key_file(directory))?,
         Outbound {
             allowed_origins,
             allowed_networks: Vec::<IpNet>::new(),

@@ -661,11 +661,10 @@ async fn the_readme_leads_from_nothing_to_a_github_token() {
         .replace("localhost:8443", &format!("localhost:{}", dev.port))
         .replace("3000", &callback_port);
     let folder = Path::new(PROGRAM).parent().unwrap();
-    let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap());
+    let script = format!("PATH={}:$PATH\n{script}", folder.display());
     let mut child = Command::new("bash")
         .args(["-euo", "pipefail", "-c", &script])
         .current_dir(dev.folder.path())
-        .env("PATH", path)
         .env("HOME", dev.folder.path())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -673,9 +672,8 @@ async fn the_readme_leads_from_nothing_to_a_github_token() {
         .spawn()
         .unwrap();
     let ca = std::fs::read(dev.path(".tokenvault/ca.pem")).unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut said = Vec::new();
-    while let Some(line) = lines.next() {
+    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
         let line = line.unwrap();
         if let Some(url) = line.strip_prefix("open in a browser: ") {
             consent(&ca, url).await;

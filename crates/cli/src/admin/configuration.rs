@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::admin::output::printable;
 use crate::admin::target::Target;
 use crate::admin::transport::{Failure, encoded};
+use crate::config;
 use crate::configuration_files::{self, Folder};
 use crate::material;
 
@@ -66,7 +67,7 @@ pub(crate) async fn export(target: &Target, args: ExportArgs) -> Result<()> {
 /// Compares, shows, asks, and applies.
 pub(crate) async fn apply(target: &Target, args: ApplyArgs, as_json: bool) -> Result<()> {
     let folder = Folder::read(&args.folder)?;
-    let document = folder.document(&target.issuer, |name| std::env::var(name).ok())?;
+    let document = folder.document(&target.issuer, config::environment_value)?;
     if let Some(path) = &args.secrets
         && path.exists()
     {

@@ -2,9 +2,9 @@
 
 use anyhow::{Result, bail};
 use base64::Engine as _;
-use jiff::Timestamp;
 use reqwest::Method;
 use serde_json::{Value, json};
+use vault::{Clock as _, SystemClock};
 
 use crate::admin::output;
 use crate::admin::target::Target;
@@ -129,7 +129,7 @@ async fn look_at_issuer(target: &Target, findings: &mut Vec<Finding>) {
             format!("{url} is no metadata; check that the address is a vault's"),
         ),
     }
-    let now = Timestamp::now();
+    let now = SystemClock.now();
     if let Some(date) = date {
         let skew = now.duration_since(date).as_secs().abs();
         let ok = skew <= MOST_SKEW;
