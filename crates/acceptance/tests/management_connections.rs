@@ -100,6 +100,41 @@ story!(a_connection_is_made_seen_changed_and_deleted, |world| {
     assert!(!changed.text.contains("another secret"));
     assert_eq!(sealed_anew(world).await, 1);
 
+    // Who does not know the secret does not have it sent elsewhere.
+    let moves = json!({"options": {
+        "client_id": "abc",
+        "authorizationURL": "https://provider.example/authorize",
+        "tokenURL": "https://elsewhere.example/token",
+    }});
+    let refused = world
+        .manage(Method::PATCH, &path, &admin, Some(&moves))
+        .await?;
+    assert_eq!(refused.status, 400, "{}", refused.text);
+    assert_eq!(
+        refused.json()["validation_errors"][0]["field"],
+        "options.client_secret"
+    );
+    let mut with_secret = moves.clone();
+    with_secret["options"]["client_secret"] = json!("another secret");
+    let moved = world
+        .manage(Method::PATCH, &path, &admin, Some(&with_secret))
+        .await?;
+    assert_eq!(moved.status, 200, "{}", moved.text);
+    // The redirect URI is told of one connection; what a list says can be sent back.
+    let redirect_uri = moved.json()["callback_url"].as_str().unwrap().to_owned();
+    assert!(
+        redirect_uri.contains("/connect/callback/"),
+        "{redirect_uri}"
+    );
+    let listed = world
+        .manage(Method::GET, "connections?name=files", &admin, None)
+        .await?;
+    assert!(
+        listed.json()[0].get("callback_url").is_none(),
+        "{}",
+        listed.text
+    );
+
     for (query, found) in [
         ("name=files", 1),
         ("name=nothing", 0),
@@ -123,7 +158,7 @@ story!(a_connection_is_made_seen_changed_and_deleted, |world| {
         world.manage(Method::GET, &path, &admin, None).await?.status,
         404
     );
-    assert_eq!(world.audited("connection.changed").await.len(), 4);
+    assert_eq!(world.audited("connection.changed").await.len(), 5);
 });
 
 story!(what_a_connection_cannot_be_is_pointed_at, |world| {

@@ -312,8 +312,19 @@ impl Vault {
                 })
             })
         };
-        let changes_secret =
-            is_other(&change.secret, &known.0) || is_other(&change.next_secret, &known.1);
+        // Nobody who may not read the secret may have it sent to an address of their own.
+        let moves = addresses(&before.options()?) != addresses(&change.options);
+        if moves && known.0.is_some() && change.secret.is_none() {
+            return Err(wrong(
+                "options.client_secret",
+                "given again where an address of the provider changes: the one that is kept does not go elsewhere",
+            )
+            .into());
+        }
+        let kept_next = known.1.as_ref().filter(|_| !moves);
+        let changes_secret = is_other(&change.secret, &known.0)
+            || is_other(&change.next_secret, &known.1)
+            || (known.1.is_some() && kept_next.is_none());
         let settings = ConnectionSettings {
             strategy: before.strategy.clone(),
             client_id: change.client_id,
@@ -338,7 +349,7 @@ impl Vault {
             };
             let sealed = (
                 seal(CURRENT, settings.client_secret.as_ref())?,
-                seal(NEXT, change.next_secret.or(known.1).as_ref())?,
+                seal(NEXT, change.next_secret.as_ref().or(kept_next))?,
             );
             (after.client_secret, after.next_client_secret) = sealed;
             // It was the end of the secret before.
@@ -630,6 +641,21 @@ pub(crate) fn from_row(row: &Row) -> Result<Connection, Error> {
         revision: u64::try_from(row.int(15)?)
             .map_err(|_| Fault::Internal("connections.revision".to_owned()))?,
     })
+}
+
+/// Everything that says where the provider is.
+fn addresses(options: &ConnectionOptions) -> impl PartialEq + '_ {
+    (
+        &options.variables,
+        [
+            &options.issuer,
+            &options.authorization_endpoint,
+            &options.token_endpoint,
+            &options.userinfo_endpoint,
+            &options.revocation_endpoint,
+            &options.jwks_uri,
+        ],
+    )
 }
 
 /// What an administrator changes of a connection; a secret that is None stays.

@@ -153,7 +153,7 @@ pub struct ConnectionOptionsSettings {
     #[schemars(length(min = 1, max = 1024))]
     pub client_id: String,
     /// Our client secret at the provider; for `private_key_jwt` the private key in PEM. It is never shown. Where a change
-    /// of the options leaves it out, it stays.
+    /// of the options leaves it out, it stays; an address of the provider changes only together with it.
     #[serde(skip_serializing)]
     #[schemars(length(min = 1, max = 16384))]
     pub client_secret: Option<String>,
@@ -301,8 +301,9 @@ pub struct ConnectionOptionsSettings {
 pub struct ManagedConnectionView {
     /// `con_…`.
     pub id: String,
-    /// The redirect URI to register at the provider.
-    pub callback_url: String,
+    /// The redirect URI to register at the provider. Not in lists: tools send back what those say, and it cannot be set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub callback_url: Option<String>,
     /// The clients that may use it.
     pub enabled_clients: Vec<String>,
     /// What was set.

@@ -243,16 +243,16 @@ async fn look_at_connections(target: &Target, findings: &mut Vec<Finding>) {
                         output::cell(finding.get("message")),
                     );
                 }
+                note(
+                    findings,
+                    &what,
+                    true,
+                    format!(
+                        "the redirect URI to register at the provider is {}",
+                        output::cell(check.get("callback_url"))
+                    ),
+                );
             }
         }
-        note(
-            findings,
-            &what,
-            true,
-            format!(
-                "the redirect URI to register at the provider is {}",
-                text("callback_url")
-            ),
-        );
     }
 }

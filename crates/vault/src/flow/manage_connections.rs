@@ -55,6 +55,8 @@ pub struct EnabledClient {
 pub struct ConnectionCheck {
     /// Whether nothing is wrong.
     pub ok: bool,
+    /// The redirect URI to register at the provider.
+    pub callback_url: String,
     /// What was looked at.
     pub findings: Vec<Finding>,
 }
@@ -148,7 +150,7 @@ impl Vault {
     ) -> Result<ManagedConnectionView, Error> {
         Ok(ManagedConnectionView {
             id: connection.id.clone(),
-            callback_url: connection.callback_uri(self),
+            callback_url: None,
             enabled_clients: enabled
                 .iter()
                 .filter(|(id, _)| *id == connection.id)
@@ -181,7 +183,10 @@ impl Vault {
     pub async fn view_connection(&self, id: &str) -> Result<ManagedConnectionView, Error> {
         let connection = self.connection_of_id(id).await?;
         let enabled = self.enabled_clients(id, id).await?;
-        self.show_connection(&connection, &enabled)
+        Ok(ManagedConnectionView {
+            callback_url: Some(connection.callback_uri(self)),
+            ..self.show_connection(&connection, &enabled)?
+        })
     }
 
     /// Makes a connection.
@@ -403,6 +408,7 @@ impl Vault {
         }
         Ok(ConnectionCheck {
             ok: findings.iter().all(|finding| finding.ok),
+            callback_url: connection.callback_uri(self),
             findings,
         })
     }
