@@ -18,6 +18,11 @@ export class Person {
     this.#logins = logins;
   }
 
+  /** What they log in by at the vault. */
+  get username() {
+    return this.#logins[new URL(vault.issuer).origin].username;
+  }
+
   /**
    * Opens `start` and goes on until the browser is sent to an address that begins with `destination`, which is
    * returned and not opened. `press` names a button (its value) to prefer over a page's first; with `signUp` they sign
