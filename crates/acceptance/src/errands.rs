@@ -167,19 +167,6 @@ impl World {
         Ok(answer)
     }
 
-    /// Posts a body that is too large to be taken, and returns the status. A library would stop at the connection that
-    /// is closed under it, without a look at the answer.
-    pub async fn post_too_much(&mut self, path: &str, bearer: &str, body: &[u8]) -> Result<u16> {
-        let head = format!(
-            "POST /{path} HTTP/1.1\r\nhost: vault.test\r\nauthorization: Bearer {bearer}\r\n\
-             content-type: application/json\r\ncontent-length: {}\r\n\r\n",
-            body.len()
-        );
-        let answer = self.say(&[head.as_bytes(), body].concat()).await?;
-        let status = answer.split(' ').nth(1).context("no answer")?;
-        Ok(status.parse()?)
-    }
-
     /// Registers a client that signs assertions with the returned key (ES256, `kid` `a1`) and may have tokens of its
     /// own for the demo API.
     pub async fn asserting_client(&mut self) -> (String, SigningKey) {

@@ -1,21 +1,29 @@
 //! Reading what was sent, within bounds: 64 KiB (a configuration: 4 MiB), 20 seconds, one media type, nothing compressed.
 
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::extract::{FromRequest, FromRequestParts, Request};
-use axum::http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName};
 use bytes::Bytes;
+
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Frame;
 use oauth::params::Params;
 use serde_json::Value;
+use tokio::sync::oneshot;
 
 use crate::error::{Failure, HttpRefusal};
 
 /// The largest body that an endpoint reads, but for the one that takes a whole configuration.
 pub(crate) const MOST_BYTES: usize = 64 * 1024;
+
+/// The largest body that is read to its end although it is refused.
+const MOST_DISCARDED: u64 = 16 * 1024 * 1024;
 
 /// How long a body may take to arrive.
 const BODY_DEADLINE: Duration = Duration::from_secs(20);
@@ -117,11 +125,7 @@ async fn read(request: Request, most: usize) -> Result<Bytes, Failure> {
     if !is_plain {
         return Err(HttpRefusal::ContentEncoded.into());
     }
-    let announced = headers
-        .get(CONTENT_LENGTH)
-        .and_then(|length| length.to_str().ok())
-        .and_then(|length| length.parse::<u64>().ok());
-    if announced.is_some_and(|length| length > most as u64) {
+    if announced(headers).is_some_and(|length| length > most as u64) {
         return Err(HttpRefusal::BodyTooLarge.into());
     }
     let body: Limited<Body> = Limited::new(request.into_body(), most);
@@ -132,6 +136,65 @@ async fn read(request: Request, most: usize) -> Result<Bytes, Failure> {
         // The peer broke off, or sent chunks that are none (threats IN-10).
         Ok(Err(_)) => Err(HttpRefusal::BodyBroken.into()),
     }
+}
+
+/// Lends a large body to whoever handles the request. Lent bodies come back, to be read to their end: a client that
+/// still sends when it is answered sees its connection reset, and not the answer.
+///
+/// None where there is nothing to bring home: a small body is in the connection's buffer, one without bounds is not
+/// worth it, and whoever waits to be told to go on has sent nothing.
+pub(crate) fn lend(request: &mut Request) -> Option<oneshot::Receiver<Body>> {
+    let headers = request.headers();
+    let length = announced(headers)?;
+    if length <= MOST_BYTES as u64 || length > MOST_DISCARDED || headers.contains_key(EXPECT) {
+        return None;
+    }
+    let (back, returned) = oneshot::channel();
+    let body = std::mem::take(request.body_mut());
+    *request.body_mut() = Body::new(Lent {
+        body,
+        back: Some(back),
+    });
+    Some(returned)
+}
+
+/// Reads what is left of a body that was lent, and keeps nothing of it.
+pub(crate) async fn read_to_its_end(returned: Option<oneshot::Receiver<Body>>) {
+    let Some(Ok(mut body)) = returned.map(|mut returned| returned.try_recv()) else {
+        return;
+    };
+    let to_its_end = async { while let Some(Ok(_)) = body.frame().await {} };
+    // Who takes too long has heard enough.
+    let _ = tokio::time::timeout(BODY_DEADLINE, to_its_end).await;
+}
+
+struct Lent {
+    body: Body,
+    back: Option<oneshot::Sender<Body>>,
+}
+
+impl HttpBody for Lent {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Some(back) = self.back.take() {
+            let _ = back.send(std::mem::take(&mut self.body));
+        }
+    }
+}
+
+fn announced(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// The media type without its parameters, lower case. None when absent, repeated, a list, or another charset than

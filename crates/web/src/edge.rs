@@ -21,6 +21,7 @@ use vault::{Caller, Reason};
 
 use crate::address::{Peer, client_address};
 use crate::app::App;
+use crate::body;
 use crate::cors;
 use crate::error::{self, Failure, HttpRefusal, Surface};
 use crate::limiter::Standing;
@@ -72,6 +73,7 @@ pub(crate) async fn edge(
     let matched = request.extensions().get::<MatchedPath>().is_some();
     let sharing = cors::Sharing::of(&path);
     let origin = sharing.allowed_origin(&app, request.headers()).await;
+    let lent = body::lend(&mut request);
 
     let mut response = if let Some(preflight) = sharing.preflight(&request, origin.as_ref()) {
         preflight
@@ -82,6 +84,7 @@ pub(crate) async fn edge(
         request.extensions_mut().insert(notes.clone());
         next.run(request).await
     };
+    body::read_to_its_end(lent).await;
 
     let allow = response.headers_mut().remove(ALLOW);
     let mut failure = response.extensions_mut().remove::<Failure>();

@@ -64,7 +64,7 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
             "List the clients that may use a connection",
         )
         .query::<Cursor>()
-        .lists::<EnabledClient>("clients"),
+        .lists_by_cursor::<EnabledClient>("clients"),
         Endpoint::patch(
             "/connections/{id}/clients",
             "update:connections",
@@ -96,7 +96,7 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
             "List the connections that a client may use",
         )
         .query::<Cursor>()
-        .lists::<ManagedConnectionView>("connections"),
+        .lists_by_cursor::<ManagedConnectionView>("connections"),
     ]
 }
 

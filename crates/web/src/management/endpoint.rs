@@ -36,6 +36,8 @@ pub(crate) struct Endpoint {
 pub(crate) enum Answer {
     /// A part of a list, in one of its three forms, under this name.
     List(&'static str, MakeSchema),
+    /// A part of a list that is read by cursor only, under this name.
+    ListByCursor(&'static str, MakeSchema),
     /// One document.
     One(MakeSchema),
 }
@@ -118,9 +120,15 @@ impl Endpoint {
         self
     }
 
-    /// Answers with a part of a list.
+    /// Answers with a part of a list, as [`listing::Paging`] asks for it.
     pub(crate) fn lists<T: JsonSchema>(mut self, name: &'static str) -> Self {
-        self.answer = Some(Answer::List(name, |generator| {
+        self.answer = Some(Answer::List(name, listing::part_of::<T>));
+        self
+    }
+
+    /// Answers with a part of a list, as [`listing::Cursor`] asks for it.
+    pub(crate) fn lists_by_cursor<T: JsonSchema>(mut self, name: &'static str) -> Self {
+        self.answer = Some(Answer::ListByCursor(name, |generator| {
             generator.subschema_for::<T>()
         }));
         self
@@ -132,10 +140,8 @@ impl Answer {
     pub(crate) fn schema(&self, generator: &mut SchemaGenerator) -> Value {
         match self {
             Self::One(make) => make(generator).into(),
-            Self::List(name, make) => {
-                let item: Value = make(generator).into();
-                listing::schema(name, &item)
-            }
+            Self::List(name, make) => listing::schema(name, &make(generator).into()),
+            Self::ListByCursor(name, make) => listing::cursor_schema(name, &make(generator).into()),
         }
     }
 }

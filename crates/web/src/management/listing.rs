@@ -2,7 +2,7 @@
 //! with totals. `fields` picks members of the items.
 
 use axum::Json;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use vault::{Listed, Window};
@@ -139,20 +139,27 @@ pub(crate) fn answer_by_cursor<T: Serialize>(
     paging.answer(name, listed)
 }
 
-/// The schema of a list's answer. `fields` may leave out any member of an item.
+/// The schema of an item of which `fields` may leave out any member.
+pub(crate) fn part_of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    let whole = generator.subschema_for::<T>();
+    let name = T::schema_name();
+    let Some(Value::Object(mut part)) = generator.definitions().get(name.as_ref()).cloned() else {
+        return whole;
+    };
+    part.remove("required");
+    let part_name = format!("{name}Part");
+    let definitions = generator.definitions_mut();
+    definitions.insert(part_name.clone(), part.into());
+    json_schema!({ "$ref": format!("#/components/schemas/{part_name}") })
+}
+
+/// The schema of a list's answer, in each of its forms.
 pub(crate) fn schema(name: &str, item: &Value) -> Value {
     let items = json!({ "type": "array", "items": item });
     json!({
         "anyOf": [
             items,
-            {
-                "type": "object",
-                "required": [name],
-                "properties": {
-                    name: items,
-                    "next": { "type": "string", "description": "Where the next part begins; absent in the last one." },
-                },
-            },
+            cursor_schema(name, item),
             {
                 "type": "object",
                 "required": ["start", "limit", "length", "total", name],
@@ -165,6 +172,18 @@ pub(crate) fn schema(name: &str, item: &Value) -> Value {
                 },
             },
         ],
+    })
+}
+
+/// The schema of the answer to a list that is read by cursor.
+pub(crate) fn cursor_schema(name: &str, item: &Value) -> Value {
+    json!({
+        "type": "object",
+        "required": [name],
+        "properties": {
+            name: { "type": "array", "items": item },
+            "next": { "type": "string", "description": "Where the next part begins; absent in the last one." },
+        },
     })
 }
 

@@ -58,7 +58,7 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
                 "List a user's connected accounts, without their tokens",
             )
             .query::<Cursor>()
-            .lists::<UserAccountView>("connected_accounts"),
+            .lists_by_cursor::<UserAccountView>("connected_accounts"),
         Endpoint::delete(
             "/users/{id}/connected-accounts/{account_id}",
             "update:users",
@@ -72,7 +72,7 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
         Endpoint::get("/users/{id}/sessions", "read:sessions", list_sessions)
             .called("users", "listUserSessions", "List a user's live sessions")
             .query::<Cursor>()
-            .lists::<SessionView>("sessions"),
+            .lists_by_cursor::<SessionView>("sessions"),
         Endpoint::delete("/users/{id}/sessions", "delete:sessions", end_sessions)
             .called("users", "deleteUserSessions", "End a user's sessions")
             .status(202),
@@ -83,7 +83,7 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
                 "List a user's live refresh tokens, without the tokens themselves",
             )
             .query::<Cursor>()
-            .lists::<RefreshTokenView>("tokens"),
+            .lists_by_cursor::<RefreshTokenView>("tokens"),
         Endpoint::delete(
             "/users/{id}/refresh-tokens",
             "delete:refresh_tokens",
