@@ -114,6 +114,20 @@ impl<'a> Journey<'a> {
         member(&answer, "access_token")
     }
 
+    /// The demo administrator's access token for the Management API.
+    pub(crate) async fn management_token(&self) -> Result<String> {
+        let management = &self.dev.management;
+        let answer = self
+            .token(json!({
+                "grant_type": grant::CLIENT_CREDENTIALS,
+                "client_id": management.client_id,
+                "client_secret": management.client_secret,
+                "audience": management.audience,
+            }))
+            .await?;
+        member(&answer, "access_token")
+    }
+
     /// Connects an account of the sandbox: ask, consent in the browser, complete.
     pub(crate) async fn connect(
         &mut self,

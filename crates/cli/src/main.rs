@@ -50,7 +50,7 @@ enum Command {
     /// Packages that refuse a domain with a port (@auth0/ai, @auth0/nextjs-auth0) need port 443 and a name of the
     /// hosts file: tokenvault dev --domain vault.test --port 443
     Dev(dev::DevArgs),
-    /// Print a subject token for trying an exchange against a running `tokenvault dev`
+    /// Print a token for trying out a running `tokenvault dev`: a subject token, or one for the Management API
     DevToken(dev_token::DevTokenArgs),
     /// Look after clients, their keys and their grants
     Client(Admin<resource::ClientCommand>),
