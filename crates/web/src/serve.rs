@@ -32,9 +32,21 @@ use crate::address::Peer;
 /// Connections at once; the next one waits in the kernel's queue.
 const MOST_CONNECTIONS: usize = 20_000;
 
-/// From the connection to its first request's headers, the TLS handshake included; and for every later request's
-/// headers on HTTP/1.1, the idle time before them included.
-const HEADER_DEADLINE: Duration = Duration::from_secs(10);
+/// What a connection's peer is waited for.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    /// From the connection to its first request's headers, the TLS handshake included.
+    first_request: Duration,
+    /// For every later request's headers on HTTP/1.1, the idle time before them included.
+    next_request: Duration,
+}
+
+/// Load balancers keep idle connections for a minute as a rule. It has to be them who close one: a request that
+/// crosses our closing is lost.
+const PATIENCE: Patience = Patience {
+    first_request: Duration::from_secs(10),
+    next_request: Duration::from_secs(75),
+};
 
 /// An HTTP/2 peer is asked for a sign of life this often, and has as long to give it.
 const PING: Duration = Duration::from_secs(15);
@@ -58,11 +70,11 @@ pub async fn serve(
     router: Router,
     shutdown: impl Future<Output = ()> + Send,
 ) -> io::Result<()> {
-    serve_within(HEADER_DEADLINE, listeners, tls, router, shutdown).await
+    serve_within(PATIENCE, listeners, tls, router, shutdown).await
 }
 
 async fn serve_within(
-    header_deadline: Duration,
+    patience: Patience,
     listeners: Vec<TcpListener>,
     tls: Option<Arc<rustls::ServerConfig>>,
     router: Router,
@@ -71,9 +83,9 @@ async fn serve_within(
     let graceful = GracefulShutdown::new();
     let server = Arc::new(Server {
         tls: tls.map(|config| TlsAcceptor::from(with_protocols(config))),
-        http1: http1(header_deadline),
+        http1: http1(patience.next_request),
         http2: http2(),
-        header_deadline,
+        first_request: patience.first_request,
         router,
     });
     let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
@@ -150,7 +162,7 @@ struct Server {
     tls: Option<TlsAcceptor>,
     http1: auto::Builder<TokioExecutor>,
     http2: auto::Builder<TokioExecutor>,
-    header_deadline: Duration,
+    first_request: Duration,
     router: Router,
 }
 
@@ -160,7 +172,7 @@ impl Server {
             return self.requests(stream, &self.http1, peer, watcher).await;
         };
         // A failed or slow handshake is the peer's affair: scanners do it all day.
-        let Ok(Ok(stream)) = timeout(self.header_deadline, tls.accept(stream)).await else {
+        let Ok(Ok(stream)) = timeout(self.first_request, tls.accept(stream)).await else {
             return;
         };
         let chosen = match stream.get_ref().1.alpn_protocol() {
@@ -191,8 +203,8 @@ impl Server {
         };
         let connection = protocol.serve_connection(TokioIo::new(stream), service);
         let mut connection = pin!(watcher.watch(connection));
-        // HTTP/2 has no limit of its own for the time until the first request.
-        let first_request = timeout(self.header_deadline, begun.notified());
+        // The protocols' own limits are for the time between requests, if they have one.
+        let first_request = timeout(self.first_request, begun.notified());
         tokio::select! {
             _ = &mut connection => return,
             first_request = first_request => {
@@ -206,12 +218,12 @@ impl Server {
     }
 }
 
-fn http1(header_deadline: Duration) -> auto::Builder<TokioExecutor> {
+fn http1(next_request: Duration) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(header_deadline)
+        .header_read_timeout(next_request)
         .max_buf_size(usize::try_from(MOST_HEADER_BYTES).unwrap_or(usize::MAX));
     builder
 }
@@ -255,11 +267,11 @@ mod tests {
     async fn start(
         router: Router,
     ) -> (SocketAddr, oneshot::Sender<()>, tokio::task::JoinHandle<()>) {
-        start_within(HEADER_DEADLINE, router).await
+        start_within(PATIENCE, router).await
     }
 
     async fn start_within(
-        header_deadline: Duration,
+        patience: Patience,
         router: Router,
     ) -> (SocketAddr, oneshot::Sender<()>, tokio::task::JoinHandle<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -269,7 +281,7 @@ mod tests {
             let stopped = async {
                 let _ = stopped.await;
             };
-            serve_within(header_deadline, vec![listener], None, router, stopped)
+            serve_within(patience, vec![listener], None, router, stopped)
                 .await
                 .unwrap();
         });
@@ -352,8 +364,11 @@ mod tests {
 
     #[tokio::test]
     async fn f_33_a_connection_that_sends_its_headers_drop_by_drop_is_closed() {
-        let (address, _stop, _server) =
-            start_within(Duration::from_millis(50), Router::new()).await;
+        let short = Patience {
+            first_request: Duration::from_millis(50),
+            next_request: Duration::from_millis(50),
+        };
+        let (address, _stop, _server) = start_within(short, Router::new()).await;
         let mut slow = TcpStream::connect(address).await.unwrap();
         slow.write_all(b"GET / HT").await.unwrap();
         let mut silent = TcpStream::connect(address).await.unwrap();
