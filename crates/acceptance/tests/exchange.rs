@@ -692,3 +692,32 @@ story!(
         assert!(world.token(&own).await?.is_ok());
     }
 );
+
+story!(a_refresh_token_that_is_exchanged_is_in_use, |world| {
+    let admin = world.administrator(&[]).await?;
+    let path = format!("clients/{}", world.clients.web.client.client_id);
+    let before = world.manage(Method::GET, &path, &admin, None).await?.json();
+    let mut refresh_token = before["refresh_token"].clone();
+    for (name, value) in [
+        ("rotation_type", json!("non-rotating")),
+        ("expiration_type", json!("expiring")),
+        ("idle_token_lifetime", json!(3600)),
+        ("infinite_idle_token_lifetime", json!(false)),
+    ] {
+        refresh_token[name] = value;
+    }
+    let hour = json!({ "refresh_token": refresh_token });
+    let changed = world
+        .manage(Method::PATCH, &path, &admin, Some(&hour))
+        .await?;
+    assert_eq!(changed.status, 200, "{}", changed.text);
+    let login = world.connected().await?;
+    let body = world.refresh_exchange(&login.refresh_token);
+    for _ in 0..3 {
+        world.advance(40 * 60);
+        world.exchange(&body).await?.unwrap();
+    }
+    world.advance(61 * 60);
+    let refused = world.exchange(&body).await?.unwrap_err();
+    assert_eq!(said(&refused), (403, "invalid_grant"));
+});

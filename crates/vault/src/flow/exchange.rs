@@ -11,7 +11,8 @@
 //! 7. A token with life beyond the margin is taken; one close to its end is taken and refreshed behind; one past it is
 //!    refreshed first, and everything is read and checked again. Nobody waits long for a refresh while there is a token
 //!    that lives.
-//! 8. The audit row is durable before the answer, together with the mark that a worker's request was used.
+//! 8. The audit row is durable before the answer, together with what the use does to the subject token: a worker's
+//!    request is used up, a refresh token is not idle.
 //!
 //! RFC 8693; codes and statuses of the Auth0 spelling as in the wire contract (2.1), of the RFC spelling as in RFC 8693
 //! §2.2.2.
@@ -55,8 +56,8 @@ struct Principal {
     user_id: String,
     /// A worker's scopes may not go beyond these.
     allowed_scopes: Option<BTreeSet<String>>,
-    /// Uses a worker's request up.
-    once: Option<Statement>,
+    /// Written together with the audit row: uses a worker's request up, or puts the end of a refresh token's idleness off.
+    use_of_subject: Option<Statement>,
 }
 
 impl Vault {
@@ -170,7 +171,7 @@ impl Vault {
                     connection: &connection,
                     account: &account,
                     token,
-                    once: principal.once,
+                    use_of_subject: principal.use_of_subject,
                 };
                 return self.answer(served, request, event, caller).await;
             }
@@ -292,9 +293,9 @@ impl Vault {
                     .check(presented, client, self.now(), &self.ring)
                     .ok_or(Reason::SubjectRefreshTokenInvalid)?;
                 Ok(Principal {
+                    use_of_subject: stored.touch_statement(&presented.id, client, self.now()),
                     user_id: live.user_id,
                     allowed_scopes: None,
-                    once: None,
                 })
             }
             Subject::AccessToken(token) => {
@@ -305,7 +306,7 @@ impl Vault {
                 Ok(Principal {
                     user_id: token.user_id.ok_or(Reason::SubjectAccessTokenInvalid)?,
                     allowed_scopes: None,
-                    once: None,
+                    use_of_subject: None,
                 })
             }
             Subject::Worker(worker) => {
@@ -319,7 +320,7 @@ impl Vault {
                     caller,
                 )?;
                 Ok(Principal {
-                    once: Some(verified.once_statement(client)),
+                    use_of_subject: Some(verified.once_statement(client)),
                     user_id: verified.user_id,
                     allowed_scopes: Some(allowed_scopes),
                 })
@@ -339,7 +340,7 @@ impl Vault {
             connection,
             account,
             token,
-            once,
+            use_of_subject,
         } = served;
         let scope = scopes_of(account, token).join(" ");
         let expires_in = token.seconds_left(self.now()).unwrap_or(LONGEST_ANSWER);
@@ -353,11 +354,11 @@ impl Vault {
                 "token_thumbprint",
                 seal::sha256_hex_thumbprint(token.access_token.reveal().as_bytes()),
             );
-        match once {
+        match use_of_subject {
             None => self.audit(&event, caller).await?,
-            Some(once) => {
+            Some(used) => {
                 let recorded = self.audit_statement(&event, caller, self.now());
-                match self.db.write(Batch::new().with(once).with(recorded)).await {
+                match self.db.write(Batch::new().with(used).with(recorded)).await {
                     Ok(_) => {}
                     Err(WriteError::UniqueViolation { statement: 0 }) => {
                         return Err(crate::flow::worker::used_before());
@@ -384,8 +385,8 @@ struct Served<'a> {
     connection: &'a Connection,
     account: &'a Account,
     token: &'a Token,
-    /// Uses the subject token up, where it is good once.
-    once: Option<Statement>,
+    /// As in [`Principal`].
+    use_of_subject: Option<Statement>,
 }
 
 struct Found {
