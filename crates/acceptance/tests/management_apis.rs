@@ -6,7 +6,7 @@
     reason = "stories"
 )]
 
-use acceptance::story;
+use acceptance::{WEB_CALLBACK, story};
 use oauth::grant;
 use reqwest::Method;
 use serde_json::json;
@@ -370,6 +370,14 @@ story!(settings_are_set_and_seen, |world| {
         changed.json(),
         json!({"friendly_name": "Example Corp", "support_url": "https://example.com/help"})
     );
+    let (url, _) = world.authorize_url(&[])?;
+    let login = world.browser().open(&url, WEB_CALLBACK).await?;
+    for shown in [
+        "<title>Log in – Example Corp</title>",
+        "<a href=\"https://example.com/help\">Get help</a>",
+    ] {
+        assert!(login.page.contains(shown), "{}", login.page);
+    }
     let refused = world
         .manage(
             Method::PATCH,

@@ -13,7 +13,7 @@ use crate::{Error, Fault};
 #[serde(deny_unknown_fields, default)]
 #[schemars(example = example())]
 pub struct TenantSettings {
-    /// What people read on the pages.
+    /// The name at the head of the pages. Default: Tokenvault.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 100), regex(pattern = "^[^\\x00-\\x1f\\x7f]+$"))]
     pub friendly_name: Option<String>,
@@ -21,11 +21,11 @@ pub struct TenantSettings {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048), regex(pattern = "^https://"))]
     pub picture_url: Option<String>,
-    /// Whom people ask for help.
+    /// Whom people ask for help; the pages lead there where there is no `support_url`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 3, max = 254), regex(pattern = "^[^\\s@<>]+@[^\\s@<>]+$"))]
     pub support_email: Option<String>,
-    /// Where people find help.
+    /// Where people find help; the pages lead there.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048), regex(pattern = "^https://"))]
     pub support_url: Option<String>,

@@ -13,7 +13,7 @@ use crate::cookie;
 use crate::error::Failure;
 use crate::form::{PostedForm, Visitor};
 use crate::login::{log_in, prefilled, status_of, with_session};
-use crate::page::{self, ConnectPage, LoginPage, shown};
+use crate::page::{self, ConnectPage, House, LoginPage, shown};
 use crate::redirect::{path_with, redirect, with_cookie};
 
 const CONNECT: &str = "/connected-accounts/connect";
@@ -31,7 +31,7 @@ pub(crate) async fn open(
         .vault
         .open_connect(ticket, visitor.session.as_ref(), &visitor.browser, &caller)
         .await?;
-    show(&app, &Method::GET, &visitor, ticket, step, None)
+    show(&app, &Method::GET, &visitor, ticket, step, None).await
 }
 
 /// `POST /connected-accounts/login`: logs in, then the ticket is looked at again.
@@ -61,6 +61,7 @@ pub(crate) async fn login(
                 step,
                 Some((&refusal, typed)),
             )
+            .await
         }
         Err(fault) => Err(fault.into()),
     }
@@ -85,7 +86,7 @@ pub(crate) async fn decide(
         .vault
         .continue_connect(ticket, session, &visitor.browser, decision, &caller)
         .await?;
-    show(&app, &Method::POST, &visitor, ticket, step, None)
+    show(&app, &Method::POST, &visitor, ticket, step, None).await
 }
 
 /// `GET /connect/callback/{context}`: the provider's answer.
@@ -108,11 +109,11 @@ pub(crate) async fn callback(
             &caller,
         )
         .await?;
-    show(&app, &Method::GET, &visitor, "", step, None)
+    show(&app, &Method::GET, &visitor, "", step, None).await
 }
 
 /// Takes the browser where the flow goes next. A refused login brings what was wrong and what had been typed.
-fn show(
+async fn show(
     app: &App,
     method: &Method,
     visitor: &Visitor,
@@ -120,7 +121,6 @@ fn show(
     step: ConnectStep,
     refused: Option<(&Refusal, &str)>,
 ) -> Result<Response, Failure> {
-    let domain = app.vault.settings().issuer.domain();
     let response = match step {
         ConnectStep::Page(refusal) => return Err(refusal.into()),
         ConnectStep::Answer {
@@ -165,7 +165,7 @@ fn show(
                 context: ticket,
                 username: prefilled(username),
                 sign_up: None,
-                domain,
+                house: House::of(&app.vault).await?,
             };
             page::html(status_of(refusal), &page)?
         }
@@ -184,7 +184,7 @@ fn show(
                 redirect_host: shown(&redirect_host),
                 csrf: visitor.form_token(app, CONNECT),
                 ticket,
-                domain,
+                house: House::of(&app.vault).await?,
             };
             page::html(StatusCode::OK, &page)?
         }

@@ -16,7 +16,7 @@ use crate::body::QueryFields;
 use crate::cookie;
 use crate::error::Failure;
 use crate::form::{PostedForm, Visitor};
-use crate::page::{self, ConsentPage, LoginPage, ScopeLine, SignUpPage, shown};
+use crate::page::{self, ConsentPage, House, LoginPage, ScopeLine, SignUpPage, shown};
 use crate::redirect::{path_with, redirect, with_cookie};
 
 /// What a login prompt says.
@@ -34,7 +34,7 @@ pub(crate) async fn login_page(
 ) -> Result<Response, Failure> {
     let state = params.require("state")?;
     match login_prompt(&app, state).await? {
-        Some(prompt) => show_login(&app, &visitor, state, &prompt, None, None),
+        Some(prompt) => show_login(&app, &visitor, state, &prompt, None, None).await,
         None => redirect(&Method::GET, &path_with("/u/consent", "state", state)),
     }
 }
@@ -49,14 +49,17 @@ pub(crate) async fn login(
     match log_in(&app, &visitor, &params, &caller).await {
         Ok((session, cookie)) => go_on(&app, state, &session, &cookie, &caller).await,
         Err(Error::Refused(refusal)) => match login_prompt(&app, state).await? {
-            Some(prompt) => show_login(
-                &app,
-                &visitor,
-                state,
-                &prompt,
-                Some(&refusal),
-                params.get("username"),
-            ),
+            Some(prompt) => {
+                show_login(
+                    &app,
+                    &visitor,
+                    state,
+                    &prompt,
+                    Some(&refusal),
+                    params.get("username"),
+                )
+                .await
+            }
             None => redirect(&Method::POST, &path_with("/u/consent", "state", state)),
         },
         Err(fault) => Err(fault.into()),
@@ -72,7 +75,7 @@ pub(crate) async fn sign_up_page(
     let state = params.require("state")?;
     match login_prompt(&app, state).await? {
         Some(prompt) if prompt.can_sign_up => {
-            show_sign_up(&app, &visitor, state, &prompt, None, &params)
+            show_sign_up(&app, &visitor, state, &prompt, None, &params).await
         }
         _ => redirect(&Method::GET, &path_with("/u/login", "state", state)),
     }
@@ -94,7 +97,9 @@ pub(crate) async fn sign_up(
     {
         Ok((session, cookie)) => go_on(&app, state, &session, &cookie, &caller).await,
         Err(Error::Refused(refusal)) => match login_prompt(&app, state).await? {
-            Some(prompt) => show_sign_up(&app, &visitor, state, &prompt, Some(&refusal), &params),
+            Some(prompt) => {
+                show_sign_up(&app, &visitor, state, &prompt, Some(&refusal), &params).await
+            }
             None => redirect(&Method::POST, &path_with("/u/consent", "state", state)),
         },
         Err(fault) => Err(fault.into()),
@@ -132,7 +137,7 @@ pub(crate) async fn consent_page(
         redirect_host: shown(&redirect_host),
         csrf: visitor.form_token(&app, "/u/consent"),
         state,
-        domain: app.vault.settings().issuer.domain(),
+        house: House::of(&app.vault).await?,
     };
     Ok(visitor.remember(page::html(StatusCode::OK, &consent)?))
 }
@@ -220,7 +225,7 @@ async fn login_prompt(app: &App, state: &str) -> Result<Option<LoginPrompt>, Fai
     }
 }
 
-fn show_login(
+async fn show_login(
     app: &App,
     visitor: &Visitor,
     state: &str,
@@ -241,12 +246,12 @@ fn show_login(
         sign_up: prompt
             .can_sign_up
             .then(|| path_with("/u/signup", "state", state)),
-        domain: app.vault.settings().issuer.domain(),
+        house: House::of(&app.vault).await?,
     };
     Ok(visitor.remember(page::html(status_of(refusal), &page)?))
 }
 
-fn show_sign_up(
+async fn show_sign_up(
     app: &App,
     visitor: &Visitor,
     state: &str,
@@ -262,7 +267,7 @@ fn show_sign_up(
         username: prefilled(typed.get("username").unwrap_or_default()),
         email: prefilled(typed.get("email").unwrap_or_default()),
         login: path_with("/u/login", "state", state),
-        domain: app.vault.settings().issuer.domain(),
+        house: House::of(&app.vault).await?,
     };
     Ok(visitor.remember(page::html(status_of(refusal), &page)?))
 }

@@ -15,7 +15,7 @@ use crate::body::QueryFields;
 use crate::cookie;
 use crate::error::Failure;
 use crate::form::{PostedForm, Visitor};
-use crate::page::{self, LogoutPage, MessagePage};
+use crate::page::{self, House, LogoutPage, MessagePage};
 use crate::redirect::{redirect, with_cookie};
 
 /// What a confirmation hands on.
@@ -58,7 +58,7 @@ pub(crate) async fn confirm(
         .vault
         .confirm_logout(request(&params), visitor.session.as_ref(), &caller)
         .await?;
-    follow(&app, &Method::POST, &visitor, &params, step)
+    follow(&app, &Method::POST, &visitor, &params, step).await
 }
 
 async fn log_out(
@@ -76,10 +76,10 @@ async fn log_out(
         .vault
         .logout(request, visitor.session.as_ref(), caller)
         .await?;
-    follow(app, &Method::GET, &visitor, params, step)
+    follow(app, &Method::GET, &visitor, params, step).await
 }
 
-fn follow(
+async fn follow(
     app: &App,
     method: &Method,
     visitor: &Visitor,
@@ -110,7 +110,7 @@ fn follow(
             let page = LogoutPage {
                 csrf: visitor.form_token(app, "/oidc/logout"),
                 fields,
-                domain: app.vault.settings().issuer.domain(),
+                house: House::of(&app.vault).await?,
             };
             Ok(visitor.remember(page::html(StatusCode::OK, &page)?))
         }

@@ -7,7 +7,7 @@ use askama::Template;
 use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_FRAME_OPTIONS};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use vault::{Error, Fault};
+use vault::{Error, Fault, TenantSettings, Vault};
 
 use crate::error::Failure;
 
@@ -17,6 +17,34 @@ const POLICY: &str = "default-src 'self'; script-src 'none'; object-src 'none'; 
 
 /// The same, with the one script that sends a form on.
 const POLICY_WITH_SCRIPT: &str = "default-src 'self'; script-src 'self'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'";
+
+/// Whose page it is.
+pub(crate) struct House {
+    name: String,
+    domain: String,
+    /// Where help is: an address of the web, or one to write to.
+    help: Option<String>,
+}
+
+impl House {
+    /// As an administrator has set it.
+    pub(crate) async fn of(vault: &Vault) -> Result<Self, Failure> {
+        let settings = vault.tenant_settings().await?;
+        Ok(Self::new(&settings, vault.settings().issuer.domain()))
+    }
+
+    fn new(settings: &TenantSettings, domain: &str) -> Self {
+        let mailbox = |address: &String| format!("mailto:{address}");
+        Self {
+            name: shown(settings.friendly_name.as_deref().unwrap_or("Tokenvault")),
+            domain: domain.to_owned(),
+            help: settings
+                .support_url
+                .clone()
+                .or_else(|| settings.support_email.as_ref().map(mailbox)),
+        }
+    }
+}
 
 /// Asks for username and password.
 #[derive(Template)]
@@ -33,7 +61,7 @@ pub(crate) struct LoginPage<'a> {
     pub(crate) context: &'a str,
     pub(crate) username: String,
     pub(crate) sign_up: Option<String>,
-    pub(crate) domain: &'a str,
+    pub(crate) house: House,
 }
 
 /// Makes a user.
@@ -47,7 +75,7 @@ pub(crate) struct SignUpPage<'a> {
     pub(crate) username: String,
     pub(crate) email: String,
     pub(crate) login: String,
-    pub(crate) domain: &'a str,
+    pub(crate) house: House,
 }
 
 /// Asks whether a client may act for the user.
@@ -60,7 +88,7 @@ pub(crate) struct ConsentPage<'a> {
     pub(crate) redirect_host: String,
     pub(crate) csrf: String,
     pub(crate) state: &'a str,
-    pub(crate) domain: &'a str,
+    pub(crate) house: House,
 }
 
 /// A scope, with its words where the API has some.
@@ -80,16 +108,16 @@ pub(crate) struct ConnectPage<'a> {
     pub(crate) redirect_host: String,
     pub(crate) csrf: String,
     pub(crate) ticket: &'a str,
-    pub(crate) domain: &'a str,
+    pub(crate) house: House,
 }
 
 /// Asks whether to log out.
 #[derive(Template)]
 #[template(path = "logout.html")]
-pub(crate) struct LogoutPage<'a> {
+pub(crate) struct LogoutPage {
     pub(crate) csrf: String,
     pub(crate) fields: Vec<(String, String)>,
-    pub(crate) domain: &'a str,
+    pub(crate) house: House,
 }
 
 /// Says something.
@@ -202,6 +230,15 @@ pub(crate) fn shown(text: &str) -> String {
 mod tests {
     use super::*;
 
+    fn house() -> House {
+        let settings = TenantSettings {
+            friendly_name: Some("<b>\"&'".to_owned()),
+            support_email: Some("<b>\"&'@example.com".to_owned()),
+            ..TenantSettings::default()
+        };
+        House::new(&settings, "vault.example")
+    }
+
     fn pages() -> Vec<(&'static str, String)> {
         let evil = "<b>\"&'".to_owned();
         let login = LoginPage {
@@ -214,7 +251,7 @@ mod tests {
             context: &evil,
             username: evil.clone(),
             sign_up: Some("/u/signup?state=s".to_owned()),
-            domain: "vault.example",
+            house: house(),
         };
         let sign_up = SignUpPage {
             purpose: format!("to continue to {evil}"),
@@ -224,7 +261,7 @@ mod tests {
             username: evil.clone(),
             email: evil.clone(),
             login: "/u/login?state=s".to_owned(),
-            domain: "vault.example",
+            house: house(),
         };
         let consent = ConsentPage {
             client_name: evil.clone(),
@@ -236,7 +273,7 @@ mod tests {
             redirect_host: evil.clone(),
             csrf: evil.clone(),
             state: &evil,
-            domain: "vault.example",
+            house: house(),
         };
         let connect = ConnectPage {
             client_name: evil.clone(),
@@ -246,12 +283,12 @@ mod tests {
             redirect_host: evil.clone(),
             csrf: evil.clone(),
             ticket: &evil,
-            domain: "vault.example",
+            house: house(),
         };
         let logout = LogoutPage {
             csrf: evil.clone(),
             fields: vec![(evil.clone(), evil.clone())],
-            domain: "vault.example",
+            house: house(),
         };
         let message = MessagePage {
             heading: &evil,
