@@ -32,4 +32,4 @@ pub use profile::{
     RefreshClass, RevokedToken, Variable, VariableKind, VariableSource,
 };
 pub use settings::{ConnectionOptions, ConnectionSettings, SettingsError};
-pub use token_answer::{FurtherAnswer, TokenAnswer};
+pub use token_answer::{FurtherAnswer, TokenAnswer, is_scope, is_token};

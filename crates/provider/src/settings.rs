@@ -151,6 +151,18 @@ pub(crate) const RESERVED: [&str; 11] = [
     "state",
 ];
 
+impl ConnectionOptions {
+    /// Whether an account may be connected that the provider gives no id for.
+    pub fn allows_missing_user_id(&self, profile: &Profile) -> bool {
+        self.allow_missing_user_id || profile.identity.allow_missing
+    }
+
+    /// Seconds that an access token lives where nobody says.
+    pub fn assumed_lifetime(&self, profile: &Profile) -> Option<u64> {
+        self.assumed_lifetime.or(profile.answer.assumed_lifetime)
+    }
+}
+
 impl ConnectionSettings {
     /// Checks everything that can be checked without asking the provider.
     pub fn check(&self, catalogue: &Catalogue) -> Result<(), SettingsError> {

@@ -179,9 +179,7 @@ pub(crate) fn read(
         now,
     )
     .map_err(|()| invalid("a lifetime is not a number"))?;
-    let expires_in = said
-        .or(options.assumed_lifetime)
-        .or(places.assumed_lifetime);
+    let expires_in = said.or(options.assumed_lifetime(profile));
     let refresh_token_expires_in = lifetime(
         &root,
         &places.refresh_token_expires_in,
@@ -303,12 +301,7 @@ fn take_token(
             Some(Value::String(text)) if text.is_empty() => {}
             Some(Value::String(text)) => {
                 let token = SecretString::new(text);
-                // What breaks a header must not be handed on (threats EX-29).
-                let fits = token
-                    .reveal()
-                    .bytes()
-                    .all(|byte| (0x20..0x7f).contains(&byte));
-                return if fits {
+                return if is_token(token.reveal()) {
                     Ok(Some(token))
                 } else {
                     invalid("a token holds characters that no token has")
@@ -412,7 +405,13 @@ fn clamp(seconds: f64, longest: u64) -> u64 {
     }
 }
 
-fn is_scope(word: &str) -> bool {
+/// Whether a text can be a token: what breaks a header must not be handed on (threats EX-29).
+pub fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| (0x20..0x7f).contains(&byte))
+}
+
+/// Whether a word can be one of a provider's scopes.
+pub fn is_scope(word: &str) -> bool {
     !word.is_empty() && word.len() <= 1024 && word.bytes().all(|byte| (0x21..0x7f).contains(&byte))
 }
 

@@ -458,6 +458,76 @@ pub(crate) fn by_subject_statement(user_id: &str, connection_id: &str, subject: 
     )
 }
 
+/// The row of a new account.
+pub(crate) fn insert_statement(account: &Account) -> Result<Statement, Error> {
+    Ok(Statement::new(
+        "insert into accounts (id, user_id, connection_id, subject, login, email, display_name, organization, label,
+                               scopes, requested_scopes, variables, status, generation, token_set, access_expires_at,
+                               refresh_expires_at, keep_alive_at, attempt, failures, created_at, connected_at,
+                               refreshed_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, 0, $20, $21, $22)",
+        params![
+            account.id.as_str(),
+            account.user_id.as_str(),
+            account.connection_id.as_str(),
+            account.subject.as_str(),
+            account.login.as_deref(),
+            account.email.as_deref(),
+            account.display_name.as_deref(),
+            account.organization.as_deref(),
+            account.label.as_deref(),
+            serde_json::to_string(&account.scopes)?,
+            serde_json::to_string(&account.requested_scopes)?,
+            serde_json::to_string(&account.variables)?,
+            account.status.as_str(),
+            column(account.generation),
+            account.token_set.clone(),
+            account.access_expires_at,
+            account.refresh_expires_at,
+            account.keep_alive_at,
+            column(account.attempt),
+            account.created_at,
+            account.connected_at,
+            account.refreshed_at,
+        ],
+    )
+    .exactly(1))
+}
+
+/// Gives an account the tokens of a new grant, where nobody has changed them since they were read.
+pub(crate) fn renew_statement(account: &Account, generation_before: u64) -> Result<Statement, Error> {
+    Ok(Statement::new(
+        "update accounts
+            set login = $2, email = $3, display_name = $4, organization = $5, scopes = $6, requested_scopes = $7,
+                variables = $8, status = $9, status_reason = null, generation = $10, token_set = $11,
+                access_expires_at = $12, refresh_expires_at = $13, keep_alive_at = $14, attempt = $15,
+                lease_owner = null, lease_until = null, failures = 0, failure = null, retry_at = null,
+                connected_at = $16, refreshed_at = $18, warned_for = null
+          where id = $1 and generation = $17",
+        params![
+            account.id.as_str(),
+            account.login.as_deref(),
+            account.email.as_deref(),
+            account.display_name.as_deref(),
+            account.organization.as_deref(),
+            serde_json::to_string(&account.scopes)?,
+            serde_json::to_string(&account.requested_scopes)?,
+            serde_json::to_string(&account.variables)?,
+            account.status.as_str(),
+            column(account.generation),
+            account.token_set.clone(),
+            account.access_expires_at,
+            account.refresh_expires_at,
+            account.keep_alive_at,
+            column(account.attempt),
+            account.connected_at,
+            column(generation_before),
+            account.refreshed_at,
+        ],
+    )
+    .exactly(1))
+}
+
 pub(crate) fn from_row(row: &Row) -> Result<Account, Error> {
     let count = |index: usize| -> Result<u64, Error> {
         Ok(u64::try_from(row.int(index)?)

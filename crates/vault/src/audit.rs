@@ -13,6 +13,8 @@ pub enum EventKind {
     AccountDisconnected,
     /// An account's authorization will end soon, or sooner than before.
     AccountExpiring,
+    /// An administrator brought an account along from elsewhere.
+    AccountImported,
     /// An account's owner named it.
     AccountLabelled,
     /// Only the account's user can renew its authorization.
@@ -83,6 +85,7 @@ impl EventKind {
         match self {
             Self::AccountDisconnected => "account.disconnected",
             Self::AccountExpiring => "account.expiring",
+            Self::AccountImported => "account.imported",
             Self::AccountLabelled => "account.labelled",
             Self::AccountReauthorizationRequired => "account.reauthorization_required",
             Self::AccountRecovered => "account.recovered",

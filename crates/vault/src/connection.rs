@@ -514,7 +514,7 @@ impl Vault {
 
     /// The connection of a name.
     pub async fn find_connection(&self, name: &str) -> Result<Option<Connection>, Error> {
-        let row = self.db.read_one(BY_NAME, params![name]).await?;
+        let row = self.first(by_name_statement(name)).await?;
         row.as_ref().map(from_row).transpose()
     }
 }
@@ -552,11 +552,17 @@ macro_rules! connection_columns {
     };
 }
 
-const BY_NAME: &str = concat!(
-    "select ",
-    connection_columns!(),
-    " from connections c where c.name = $1"
-);
+/// Reads the connection of a name.
+pub(crate) fn by_name_statement(name: &str) -> Statement {
+    Statement::new(
+        concat!(
+            "select ",
+            connection_columns!(),
+            " from connections c where c.name = $1"
+        ),
+        params![name],
+    )
+}
 
 /// Reads the connection of an id.
 pub(crate) fn by_id_statement(id: &str) -> Statement {

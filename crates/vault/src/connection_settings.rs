@@ -103,7 +103,7 @@ pub enum OneOrMany {
 }
 
 impl OneOrMany {
-    fn words(&self) -> Vec<String> {
+    pub(crate) fn words(&self) -> Vec<String> {
         match self {
             Self::One(text) => text
                 .split([' ', ','])

@@ -1,4 +1,4 @@
-//! Identifiers of signed requests that are good once: client assertions and worker requests.
+//! Identifiers of what is good once: client assertions, worker requests, lines of an import.
 
 use jiff::Timestamp;
 use store::{Statement, params};
@@ -11,6 +11,14 @@ pub(crate) fn statement(scope: &str, jti: &str, expires_at: Timestamp) -> Statem
         params![scope, jti, expires_at],
     )
     .exactly(1)
+}
+
+/// Whether an identifier was used up, with a row if so.
+pub(crate) fn find_statement(scope: &str, jti: &str) -> Statement {
+    Statement::new(
+        "select jti from replays where scope = $1 and jti = $2",
+        params![scope, jti],
+    )
 }
 
 /// Forgets what can no longer come again.

@@ -193,6 +193,18 @@ pub(crate) fn by_username_statement(username: &str) -> Statement {
     )
 }
 
+/// The users of an e-mail address, two at most: enough to see that it names nobody alone.
+pub(crate) fn by_email_statement(email: &str) -> Statement {
+    Statement::new(
+        concat!(
+            "select ",
+            user_columns!(),
+            " from users u where u.email = $1 order by u.id limit 2"
+        ),
+        params![email],
+    )
+}
+
 /// Replaces a password's hash, where it is still the one that was compared.
 pub(crate) fn rehash_statement(id: &str, before: &str, after: &str) -> Statement {
     Statement::new(

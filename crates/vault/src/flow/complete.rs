@@ -18,11 +18,11 @@ use serde_json::Value;
 use store::{Batch, Statement, WriteError, params};
 
 use crate::access_token::AccessToken;
-use crate::account::{self, Account, AccountStatus, AccountView, column};
+use crate::account::{self, AccountView};
 use crate::connect_flow::{self, ConnectFlow, ConnectState, FlowSecrets};
 use crate::connection::Connection;
 use crate::flow::connect::provider_refusal;
-use crate::lifetime::Ends;
+use crate::granted::{Grant, Grantee};
 use crate::revocation::{self, NewRevocation};
 use crate::token_set::TokenSet;
 use crate::{Caller, Document, Error, Event, EventKind, Fault, Reason, Refusal, Source, Vault};
@@ -60,14 +60,6 @@ impl CompleteRequest {
             code_verifier: body.code_verifier,
         })
     }
-}
-
-/// What the provider gave.
-struct Grant {
-    tokens: TokenSet,
-    scopes: Vec<String>,
-    refresh_expires_in: Option<u64>,
-    variables: BTreeMap<String, String>,
 }
 
 /// How often a write that lost a race against a refresh of the same account is tried again.
@@ -177,9 +169,11 @@ impl Vault {
         let tokens = TokenSet::of_grant(answer, self.now());
         let mut grant = Grant {
             scopes: scopes_granted(connection.profile(self), &tokens, &flow.scopes),
+            requested_scopes: flow.scopes.clone(),
             tokens,
             refresh_expires_in,
             variables,
+            given_at: Some(self.now()),
         };
         let (subject, failure) = match identity {
             Err(failure) => (None, failure),
@@ -320,10 +314,9 @@ impl Vault {
             .identify(&settings, answer, nonce, variables, self.now())
             .await
             .map_err(|failure| provider_refusal(&failure))?;
-        let may_be_missing = settings.options.allow_missing_user_id
-            || connection
-                .profile(self)
-                .is_some_and(|profile| profile.identity.allow_missing);
+        let may_be_missing = connection
+            .profile(self)
+            .is_some_and(|profile| settings.options.allows_missing_user_id(profile));
         if identity.subject.is_empty() && !may_be_missing {
             return Err(Reason::IdentityMissing.into());
         }
@@ -395,6 +388,13 @@ impl Vault {
         let class = connection.refresh_class(profile)?;
         self.note_elsewhere(flow, connection, identity, event)
             .await?;
+        let grantee = Grantee {
+            user_id: &flow.user_id,
+            connection,
+            profile,
+            class,
+            identity,
+        };
         for _ in 0..STORE_ATTEMPTS {
             let existing = self
                 .first(account::by_subject_statement(
@@ -405,73 +405,21 @@ impl Vault {
                 .await?
                 .map(|row| account::from_row(&row))
                 .transpose()?;
-            let id = match &existing {
-                Some(account) => account.id.clone(),
-                None => seal::random_id(self.entropy.as_ref(), "cac_"),
-            };
-            let before = existing.as_ref();
-            let generation = before.map_or(0, |account| account.generation);
-            grant.tokens.begin_at(generation + 1);
-            let ends = Ends::of_grant(
-                &id,
-                profile,
-                class,
-                &grant.tokens,
-                grant.refresh_expires_in,
-                now,
-            );
-            let account = Account {
-                user_id: flow.user_id.clone(),
-                connection_id: connection.id.clone(),
-                subject: identity.subject.clone(),
-                login: identity.login.clone(),
-                email: identity.email.clone(),
-                display_name: identity.name.clone(),
-                organization: identity.organization.clone(),
-                label: before.and_then(|account| account.label.clone()),
-                scopes: grant.scopes.clone(),
-                requested_scopes: flow.scopes.clone(),
-                variables: grant.variables.clone(),
-                status: AccountStatus::Active,
-                token_set: grant.tokens.seal(self, &id, generation + 1)?,
-                generation: generation + 1,
-                access_expires_at: grant.tokens.whole.expires_at,
-                refresh_expires_at: ends.authorization,
-                keep_alive_at: ends.keep_alive,
-                // A refresh that is in flight for the old token set may not commit over the new one.
-                attempt: before.map_or(0, |account| account.attempt) + 1,
-                failures: 0,
-                failure: None,
-                retry_at: None,
-                created_at: before.map_or(now, |account| account.created_at),
-                connected_at: now,
-                refreshed_at: Some(now),
-                leased: false,
-                id,
-            };
+            let settled = self.decide_account(&grantee, grant, existing.as_ref())?;
+            let account = settled.account;
             event.account_id = Some(account.id.clone());
             event.scopes = Some(account.scopes.join(" "));
-            let write = match before {
-                None => insert_statement(&account)?,
-                Some(_) => renew_statement(&account, generation)?,
-            };
             let complete = Statement::new(
                 "update connect_flows set state = 'completed' where id = $1 and state = 'redeeming'",
                 params![flow.id.as_str()],
             )
             .exactly(1);
             let mut batch = Batch::new()
-                .with(write)
+                .with(settled.write)
                 .with(complete)
                 .with(self.audit_statement(event, caller, now));
-            if let Some(before) = before {
-                let told = [
-                    before.recovered(false, &connection.name),
-                    before.scopes_changed(&account.scopes, &connection.name),
-                ];
-                for event in told.into_iter().flatten() {
-                    batch = batch.with(self.audit_statement(&event, caller, now));
-                }
+            for event in &settled.told {
+                batch = batch.with(self.audit_statement(event, caller, now));
             }
             match self.db.write(batch).await {
                 Ok(_) => return Ok(account.view(&connection.name, now)),
@@ -501,71 +449,4 @@ fn scopes_granted(profile: Option<&Profile>, tokens: &TokenSet, asked: &[String]
         }
         (None, _) => asked.to_vec(),
     }
-}
-
-fn insert_statement(account: &Account) -> Result<Statement, Error> {
-    Ok(Statement::new(
-        "insert into accounts (id, user_id, connection_id, subject, login, email, display_name, organization, label,
-                               scopes, requested_scopes, variables, status, generation, token_set, access_expires_at,
-                               refresh_expires_at, keep_alive_at, attempt, failures, created_at, connected_at,
-                               refreshed_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, 0, $20, $21, $22)",
-        params![
-            account.id.as_str(),
-            account.user_id.as_str(),
-            account.connection_id.as_str(),
-            account.subject.as_str(),
-            account.login.as_deref(),
-            account.email.as_deref(),
-            account.display_name.as_deref(),
-            account.organization.as_deref(),
-            account.label.as_deref(),
-            serde_json::to_string(&account.scopes)?,
-            serde_json::to_string(&account.requested_scopes)?,
-            serde_json::to_string(&account.variables)?,
-            account.status.as_str(),
-            column(account.generation),
-            account.token_set.clone(),
-            account.access_expires_at,
-            account.refresh_expires_at,
-            account.keep_alive_at,
-            column(account.attempt),
-            account.created_at,
-            account.connected_at,
-            account.refreshed_at,
-        ],
-    )
-    .exactly(1))
-}
-
-fn renew_statement(account: &Account, generation_before: u64) -> Result<Statement, Error> {
-    Ok(Statement::new(
-        "update accounts
-            set login = $2, email = $3, display_name = $4, organization = $5, scopes = $6, requested_scopes = $7,
-                variables = $8, status = $9, status_reason = null, generation = $10, token_set = $11,
-                access_expires_at = $12, refresh_expires_at = $13, keep_alive_at = $14, attempt = $15,
-                lease_owner = null, lease_until = null, failures = 0, failure = null, retry_at = null,
-                connected_at = $16, refreshed_at = $16, warned_for = null
-          where id = $1 and generation = $17",
-        params![
-            account.id.as_str(),
-            account.login.as_deref(),
-            account.email.as_deref(),
-            account.display_name.as_deref(),
-            account.organization.as_deref(),
-            serde_json::to_string(&account.scopes)?,
-            serde_json::to_string(&account.requested_scopes)?,
-            serde_json::to_string(&account.variables)?,
-            account.status.as_str(),
-            column(account.generation),
-            account.token_set.clone(),
-            account.access_expires_at,
-            account.refresh_expires_at,
-            account.keep_alive_at,
-            column(account.attempt),
-            account.connected_at,
-            column(generation_before),
-        ],
-    )
-    .exactly(1))
 }

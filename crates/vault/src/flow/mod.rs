@@ -9,6 +9,7 @@ mod configure;
 pub(crate) mod connect;
 mod exchange;
 mod give_back;
+pub(crate) mod import;
 pub(crate) mod keep_alive;
 mod login;
 pub(crate) mod logout;
