@@ -16,7 +16,7 @@ use vault::{Clock, Issuer, NewConnection, Settings, SystemClock, Vault};
 use web::WebOptions;
 
 use crate::dev_file::DevFile;
-use crate::material::{self, LocalTls};
+use crate::material;
 use crate::seed;
 use crate::start::{self, Outbound};
 
@@ -164,8 +164,7 @@ pub(crate) async fn start(args: &DevArgs) -> Result<Running> {
             dev.issuer
         );
     }
-    let database = database_file(&directory);
-    if existing.is_none() && database.exists() {
+    if existing.is_none() && database_file(&directory).exists() {
         bail!(
             "{} was left half made by a first start that failed; remove it and start again",
             directory.display()
@@ -177,7 +176,21 @@ pub(crate) async fn start(args: &DevArgs) -> Result<Running> {
         material::write_secret(&master_key_file, text.reveal())?;
     }
 
-    let vault = open(args, &directory, &tls, issuer, &sandbox_url, &simulations).await?;
+    let vault = open(
+        Folder {
+            directory: &directory,
+            ca_file: &tls.ca,
+            issuer,
+            sandbox_url: &sandbox_url,
+        },
+        Beside {
+            simulations: &simulations,
+            trust_ca: &args.trust_ca,
+            allow_origin: &args.allow_origin,
+            providers: args.providers.as_deref(),
+        },
+    )
+    .await?;
     let first_start = existing.is_none();
     let dev = match existing {
         Some(dev) => dev,
@@ -247,32 +260,63 @@ fn master_key_file(directory: &Path) -> PathBuf {
     directory.join("master.key")
 }
 
-async fn open(
-    args: &DevArgs,
-    directory: &Path,
-    tls: &LocalTls,
+/// Where a deployment of a folder is, and what its issuer and its provider are called.
+struct Folder<'a> {
+    directory: &'a Path,
+    ca_file: &'a Path,
     issuer: Issuer,
-    sandbox_url: &str,
-    simulations: &[&Fixture],
-) -> Result<Vault> {
+    sandbox_url: &'a str,
+}
+
+/// What `dev` is told beside.
+#[derive(Default)]
+struct Beside<'a> {
+    simulations: &'a [&'a Fixture],
+    trust_ca: &'a [PathBuf],
+    allow_origin: &'a [String],
+    providers: Option<&'a Path>,
+}
+
+/// Opens the vault of a folder that a `dev` made, for work beside its database. It may be running.
+pub(crate) async fn open_beside(directory: &Path, dev: &DevFile) -> Result<Vault> {
+    let folder = Folder {
+        directory,
+        ca_file: &dev.ca_file,
+        issuer: Issuer::parse(&dev.issuer).context("the issuer in dev.json")?,
+        sandbox_url: &dev.sandbox.base_url,
+    };
+    open(folder, Beside::default()).await
+}
+
+async fn open(folder: Folder<'_>, beside: Beside<'_>) -> Result<Vault> {
+    let Folder {
+        directory,
+        ca_file,
+        issuer,
+        sandbox_url,
+    } = folder;
     let mut settings = Settings::new(issuer, "dev");
     settings.sign_up = true;
     let rescue = directory.join("rescue");
     material::private_folder(&rescue)?;
     settings.rescue_directory = Some(rescue);
-    settings.simulators = simulations
+    settings.simulators = beside
+        .simulations
         .iter()
         .map(|fixture| (fixture.strategy.clone(), fixture.simulator(sandbox_url)))
         .collect();
-    let mut authorities = vec![std::fs::read_to_string(&tls.ca)?];
-    for file in &args.trust_ca {
+    let mut authorities = vec![
+        std::fs::read_to_string(ca_file)
+            .with_context(|| format!("cannot read {}", ca_file.display()))?,
+    ];
+    for file in beside.trust_ca {
         authorities.push(
             std::fs::read_to_string(file)
                 .with_context(|| format!("--trust-ca: cannot read {}", file.display()))?,
         );
     }
     let mut allowed_origins = vec![sandbox_url.to_owned()];
-    allowed_origins.extend(args.allow_origin.iter().cloned());
+    allowed_origins.extend(beside.allow_origin.iter().cloned());
     start::open_vault(
         settings,
         &format!("sqlite:{}", database_file(directory).display()),
@@ -283,7 +327,7 @@ async fn open(
             allowed_networks: Vec::<IpNet>::new(),
             extra_root_certificates_pem: authorities,
             deadline: Duration::from_secs(10),
-            providers_folder: args.providers.clone(),
+            providers_folder: beside.providers.map(Path::to_owned),
         },
     )
     .await

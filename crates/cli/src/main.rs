@@ -8,6 +8,7 @@ mod dev;
 mod dev_file;
 mod dev_token;
 mod guide;
+mod import;
 mod journey;
 mod material;
 mod providers;
@@ -71,6 +72,11 @@ enum Command {
     Export(AdminArgs<configuration::ExportArgs>),
     /// Make what is configured like a folder: shows what differs, asks, and does all of it or nothing
     Apply(AdminArgs<configuration::ApplyArgs>),
+    /// Bring accounts along that were connected elsewhere, with their tokens, from a file of JSON lines
+    ///
+    /// Works on the vault's own database, beside its master key; the vault may be running. Running the same command again
+    /// goes on where an earlier one ended. docs/import.md describes the lines.
+    Import(import::ImportArgs),
     /// Connect an account with a browser, as an application would, and keep the refresh token
     Connect(AdminArgs<connect::ConnectArgs>),
     /// Get a provider's token as a client would, for debugging
@@ -166,9 +172,12 @@ async fn main() -> ExitCode {
         Err(error) => {
             eprintln!("error: {error:#}");
             // docs/cli.md lists them.
-            match error.downcast_ref::<transport::Failure>() {
-                Some(failure) => ExitCode::from(failure.exit_code()),
-                None => ExitCode::FAILURE,
+            if let Some(failure) = error.downcast_ref::<transport::Failure>() {
+                ExitCode::from(failure.exit_code())
+            } else if error.is::<import::InPart>() {
+                ExitCode::from(import::InPart::EXIT_CODE)
+            } else {
+                ExitCode::FAILURE
             }
         }
     }
@@ -211,6 +220,10 @@ async fn run(cli: Cli) -> Result<()> {
         }
         Command::Apply(admin) => {
             configuration::apply(&admin.target.open().await?, admin.args, admin.json).await
+        }
+        Command::Import(args) => {
+            start::start_logging("warn", false)?;
+            import::run(args).await
         }
         Command::Connect(admin) => connect::run(&admin.target.open().await?, admin.args).await,
         Command::Exchange(admin) => {

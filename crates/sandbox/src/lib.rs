@@ -175,6 +175,22 @@ impl Sandbox {
         }
     }
 
+    /// A grant that a client got before there was a vault: its access token and its refresh token.
+    pub fn grant_elsewhere(
+        &self,
+        client_id: &str,
+        subject: &str,
+        scopes: &[&str],
+    ) -> (String, String) {
+        let grant = state::Grant {
+            client_id: client_id.to_owned(),
+            subject: subject.to_owned(),
+            scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
+            revoked: false,
+        };
+        routes::grant_elsewhere(self, grant)
+    }
+
     /// Ends every grant, as people do on a provider's page for connected applications.
     pub fn revoke_all_grants(&self) {
         self.change(|state| {

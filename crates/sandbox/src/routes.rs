@@ -430,6 +430,18 @@ fn tokens(sandbox: &Sandbox, grant_id: &str, grant: &Grant, behaviour: &Behaviou
     tokens
 }
 
+/// Keeps a grant and gives its first tokens.
+pub(crate) fn grant_elsewhere(sandbox: &Sandbox, grant: Grant) -> (String, String) {
+    let grant_id = sandbox.token("grant_");
+    let answer = tokens(sandbox, &grant_id, &grant, &sandbox.behaviour());
+    sandbox.change(|state| state.grants.insert(grant_id.clone(), grant));
+    let access_token = answer.get("access_token").and_then(Value::as_str);
+    (
+        access_token.unwrap_or_default().to_owned(),
+        new_refresh_token(sandbox, &grant_id),
+    )
+}
+
 fn new_refresh_token(sandbox: &Sandbox, grant_id: &str) -> String {
     let token = sandbox.token("sbxr_");
     sandbox.change(|state| {

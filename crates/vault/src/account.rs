@@ -495,7 +495,10 @@ pub(crate) fn insert_statement(account: &Account) -> Result<Statement, Error> {
 }
 
 /// Gives an account the tokens of a new grant, where nobody has changed them since they were read.
-pub(crate) fn renew_statement(account: &Account, generation_before: u64) -> Result<Statement, Error> {
+pub(crate) fn renew_statement(
+    account: &Account,
+    generation_before: u64,
+) -> Result<Statement, Error> {
     Ok(Statement::new(
         "update accounts
             set login = $2, email = $3, display_name = $4, organization = $5, scopes = $6, requested_scopes = $7,

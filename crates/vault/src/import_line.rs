@@ -254,9 +254,7 @@ struct AccountBody {
 #[serde(untagged)]
 enum AccountId {
     Number(u64),
-    Text(
-        #[schemars(length(min = 1, max = 255), regex(pattern = "^[^\\x00-\\x1f\\x7f]+$"))] String,
-    ),
+    Text(#[schemars(length(min = 1, max = 255), regex(pattern = "^[^\\x00-\\x1f\\x7f]+$"))] String),
 }
 
 /// RFC 3339, or seconds since 1970.

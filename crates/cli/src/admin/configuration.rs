@@ -1,14 +1,13 @@
 //! `tokenvault export` and `tokenvault apply`: the configuration as a folder of files.
 
-use std::io::{BufRead, IsTerminal, Write};
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
 use reqwest::Method;
 use serde_json::Value;
 
-use crate::admin::output::printable;
+use crate::admin::output::{self, printable};
 use crate::admin::target::Target;
 use crate::admin::transport::{Failure, encoded};
 use crate::config;
@@ -96,7 +95,7 @@ pub(crate) async fn apply(target: &Target, args: ApplyArgs, as_json: bool) -> Re
             printable(&deletions.join(", "))
         );
     }
-    if !args.yes && !confirmed()? {
+    if !args.yes && !output::confirmed("Apply this?")? {
         bail!("nothing was changed");
     }
     let id = word(&shown, "plan");
@@ -200,21 +199,6 @@ fn plan(changes: &[Value]) -> String {
     }
     let [create, update, delete] = counts;
     text + &format!("\n{create} to make, {update} to change, {delete} to delete\n")
-}
-
-/// Asks whoever sits there.
-fn confirmed() -> Result<bool> {
-    if !std::io::stdin().is_terminal() {
-        bail!("nobody can be asked here, and nothing was changed; --yes says yes beforehand");
-    }
-    print!("Apply this? [y/N] ");
-    std::io::stdout().flush()?;
-    let mut answer = String::new();
-    std::io::stdin()
-        .lock()
-        .read_line(&mut answer)
-        .context("cannot read the answer")?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 fn list(value: &Value, name: &str) -> Vec<Value> {

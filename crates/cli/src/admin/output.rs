@@ -1,5 +1,8 @@
-//! What people read: tables, and one object with a line for each field.
+//! What people read: tables, one object with a line for each field, and a question.
 
+use std::io::{BufRead, IsTerminal};
+
+use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 /// Columns as wide as their widest cell.
@@ -74,6 +77,20 @@ fn collect(prefix: &str, value: &Value, lines: &mut Vec<(String, String)>) {
         }
         other => lines.push((printable(prefix), cell(Some(other)))),
     }
+}
+
+/// Asks whoever sits there.
+pub(crate) fn confirmed(question: &str) -> Result<bool> {
+    if !std::io::stdin().is_terminal() {
+        bail!("nobody can be asked here, and nothing was changed; --yes says yes beforehand");
+    }
+    eprint!("{question} [y/N] ");
+    let mut answer = String::new();
+    std::io::stdin()
+        .lock()
+        .read_line(&mut answer)
+        .context("cannot read the answer")?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 #[cfg(test)]
