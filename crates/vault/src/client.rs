@@ -314,19 +314,6 @@ impl Default for NewClient {
     }
 }
 
-/// A client that has shown who it is. A public one has only said so.
-#[derive(Debug, Clone)]
-pub struct AuthenticatedClient {
-    pub(crate) client: Client,
-}
-
-impl AuthenticatedClient {
-    /// Who it is.
-    pub fn client_id(&self) -> &str {
-        &self.client.client_id
-    }
-}
-
 impl Client {
     /// Whether the grant is enabled.
     pub fn may_use_grant(&self, grant_type: &str) -> bool {

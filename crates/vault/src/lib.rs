@@ -63,8 +63,8 @@ pub use api_settings::{ApiSettings, ApiView};
 pub use audit::{Event, EventKind, Outcome};
 pub use caller::Caller;
 pub use client::{
-    AppType, AuthenticatedClient, Client, ClientProfile, Expiration, NewClient, PrivilegedAccess,
-    PrivilegedGrant, RefreshTokenPolicy, ResourcePolicy, Rotation, TokenEndpointAuthMethod,
+    AppType, Client, ClientProfile, Expiration, NewClient, PrivilegedAccess, PrivilegedGrant,
+    RefreshTokenPolicy, ResourcePolicy, Rotation, TokenEndpointAuthMethod,
 };
 pub use client_grant::{ClientGrantSettings, ClientGrantView, SubjectType};
 pub use client_key::{ClientKey, CredentialSettings, CredentialView, KeyPurpose, NewCredential};
@@ -77,6 +77,7 @@ pub use deployment::{MIGRATIONS, OpenDeploymentError};
 pub use document::{Document, Patch, Source, read_query};
 pub use error::{Error, Fault, Reason, Refusal};
 pub use flow::accounts::{LabelRequest, MOST_FILTERS};
+pub use flow::authenticate_client::AuthenticatedClient;
 pub use flow::authorize::{AuthorizationAnswer, AuthorizeStep, Consent, Interaction, Prompt};
 pub use flow::complete::CompleteRequest;
 pub use flow::connect::{ConnectDecision, ConnectRequest, ConnectStep, ConnectTicket};

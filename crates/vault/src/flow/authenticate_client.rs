@@ -2,7 +2,8 @@
 //!
 //! 1. Find the client that the request names: by `client_id`, by the assertion's `iss`, or by the refresh token that it
 //!    presents (one SDK sends its secret without its name).
-//! 2. One row: the client with the secret or the keys that the request speaks of.
+//! 2. One row: the client with the secret or the keys that the request speaks of. What an exchange will ask comes along
+//!    in the same round trip.
 //! 3. Compare. An unknown client, a wrong secret and a disabled client get one answer, after the same work.
 //!
 //! A refusal is audited; a success shows in the row of what the client then does.
@@ -13,7 +14,8 @@ use oauth::token_request::{SubjectTokenType, TokenRequest};
 use seal::{Algorithm, Claims, TokenKind, UnverifiedJws, VerifyingKey};
 use store::{Batch, WriteError};
 
-use crate::client::{self, AuthenticatedClient, CLIENT_COLUMNS, Client, TokenEndpointAuthMethod};
+use crate::client::{self, CLIENT_COLUMNS, Client, TokenEndpointAuthMethod};
+use crate::flow::exchange::ReadAhead;
 use crate::token_set::after;
 use crate::{Caller, Error, Event, EventKind, Reason, Vault, client_key, refresh_token, replay};
 
@@ -34,6 +36,21 @@ pub(crate) const ALGORITHMS: [Algorithm; 7] = [
     Algorithm::Rs384,
 ];
 
+/// A client that has shown who it is. A public one has only said so.
+#[derive(Debug)]
+pub struct AuthenticatedClient {
+    pub(crate) client: Client,
+    /// What was read of the database together with the client, in one round trip.
+    pub(crate) read_ahead: Option<ReadAhead>,
+}
+
+impl AuthenticatedClient {
+    /// Who it is.
+    pub fn client_id(&self) -> &str {
+        &self.client.client_id
+    }
+}
+
 impl Vault {
     /// Believes or refuses what a request presents as its client.
     ///
@@ -47,8 +64,7 @@ impl Vault {
     ) -> Result<AuthenticatedClient, Error> {
         let mut event = Event::succeeded(EventKind::ClientAuthentication);
         let identified = self.identify_client(presented, request, &mut event).await;
-        let client = self.settle(event, identified, caller).await?;
-        Ok(AuthenticatedClient { client })
+        self.settle(event, identified, caller).await
     }
 
     async fn identify_client(
@@ -56,49 +72,57 @@ impl Vault {
         presented: PresentedClient,
         request: Option<&TokenRequest>,
         event: &mut Event,
-    ) -> Result<Client, Error> {
+    ) -> Result<AuthenticatedClient, Error> {
         match presented {
             PresentedClient::None { client_id } => {
                 event.client_id = Some(client_id.clone());
-                let found = self.find_client(&client_id).await?;
-                found
+                let client = self
+                    .find_client(&client_id)
+                    .await?
                     .filter(|client| client.disabled_at.is_none() && !client.is_confidential())
-                    .ok_or_else(|| Reason::ClientAuthenticationFailed.into())
+                    .ok_or(Reason::ClientAuthenticationFailed)?;
+                Ok(AuthenticatedClient {
+                    client,
+                    read_ahead: None,
+                })
             }
             PresentedClient::Secret {
                 client_id, secret, ..
             } => {
                 event.client_id = Some(client_id.clone());
-                self.client_by_secret(&client_id, secret.reveal()).await
+                self.client_by_secret(&client_id, secret.reveal(), request)
+                    .await
             }
             PresentedClient::SecretWithoutId { secret } => {
                 let client_id = self.client_of_request(request).await?;
                 let client_id = client_id.ok_or(Reason::ClientAuthenticationFailed)?;
                 event.client_id = Some(client_id.clone());
-                self.client_by_secret(&client_id, secret.reveal()).await
+                self.client_by_secret(&client_id, secret.reveal(), request)
+                    .await
             }
             PresentedClient::Assertion {
                 assertion,
                 client_id,
             } => {
-                self.client_by_assertion(assertion.reveal(), client_id, event)
+                self.client_by_assertion(assertion.reveal(), client_id, request, event)
                     .await
             }
         }
     }
 
-    async fn client_by_secret(&self, client_id: &str, secret: &str) -> Result<Client, Error> {
+    async fn client_by_secret(
+        &self,
+        client_id: &str,
+        secret: &str,
+        request: Option<&TokenRequest>,
+    ) -> Result<AuthenticatedClient, Error> {
         let presented = seal::present(TokenKind::ClientSecret, secret);
         let secret_id = presented
             .as_ref()
             .map_or("", |presented| presented.id.as_str());
-        let row = self
-            .first(client::with_secret_statement(
-                client_id,
-                secret_id,
-                self.now(),
-            ))
-            .await?;
+        let ask = client::with_secret_statement(client_id, secret_id, self.now());
+        let (mut answers, read_ahead) = self.read_ahead(client_id, vec![ask], request).await?;
+        let row = answers.pop().and_then(|rows| rows.into_iter().next());
         // The comparison runs against a hash that nothing matches when there is none (threats 5.13, bad input).
         let stored = match &row {
             Some(row) => row.opt_blob(CLIENT_COLUMNS)?.map(<[u8]>::to_vec),
@@ -118,6 +142,7 @@ impl Vault {
                             | TokenEndpointAuthMethod::ClientSecretPost
                     )
             })
+            .map(|client| AuthenticatedClient { client, read_ahead })
             .ok_or_else(|| Reason::ClientAuthenticationFailed.into())
     }
 
@@ -149,8 +174,9 @@ impl Vault {
         &self,
         text: &str,
         named: Option<String>,
+        request: Option<&TokenRequest>,
         event: &mut Event,
-    ) -> Result<Client, Error> {
+    ) -> Result<AuthenticatedClient, Error> {
         let refused = || Error::from(Reason::ClientAuthenticationFailed);
         let jws = UnverifiedJws::parse(text).map_err(|_| refused())?;
         let client_id = jws
@@ -165,14 +191,12 @@ impl Vault {
             return Err(refused());
         }
         let now = self.now();
-        let mut rows = self
-            .db
-            .read_all(vec![
-                client::by_id_statement(&client_id),
-                client_key::assertion_keys_statement(&client_id, now),
-            ])
-            .await?
-            .into_iter();
+        let asked = vec![
+            client::by_id_statement(&client_id),
+            client_key::assertion_keys_statement(&client_id, now),
+        ];
+        let (rows, read_ahead) = self.read_ahead(&client_id, asked, request).await?;
+        let mut rows = rows.into_iter();
         let client = rows
             .next()
             .and_then(|rows| rows.into_iter().next())
@@ -202,7 +226,7 @@ impl Vault {
             read_assertion(&claims, &client_id, &audiences, now).ok_or_else(refused)?;
         let once = replay::statement(&format!("client:{client_id}"), &jti, after(expires_at, 1));
         match self.db.write(Batch::new().with(once)).await {
-            Ok(_) => Ok(client),
+            Ok(_) => Ok(AuthenticatedClient { client, read_ahead }),
             Err(WriteError::UniqueViolation { .. }) => Err(refused()),
             Err(error) => Err(error.into()),
         }

@@ -7,8 +7,9 @@ use oauth::scope::Scope;
 use oauth::token_response::TokenResponse;
 
 use crate::access_token::{NewAccessToken, Subject};
-use crate::client::{AuthenticatedClient, Client};
+use crate::client::Client;
 use crate::client_grant::{Reach, SubjectType};
+use crate::flow::authenticate_client::AuthenticatedClient;
 use crate::{Caller, Error, Event, EventKind, Reason, Refusal, Vault};
 
 impl Vault {

@@ -3,7 +3,9 @@
 //! 1. The client may use the grant at all: confidential, first-party, grant type enabled. (Body and client
 //!    authentication are behind us.)
 //! 2. What needs no database is checked of the subject token: its format, or its signature, issuer and times.
-//! 3. One round trip reads the subject's state, the connection as this client may see it, and the user's accounts.
+//! 3. One round trip reads the subject's state, the connection as this client may see it, and the user's accounts. It is
+//!    the one that reads the client: steps 2 and 3 are begun before it is known that the client is who it says, and
+//!    what they found is looked at afterwards.
 //! 4. The subject token is live, bound to this client or its API, and its user too.
 //! 5. The connection is enabled for the client; a worker's own lists cover connection, scopes and address.
 //! 6. The account is picked: by `login_hint`, else the most recently connected, or none where callers have to choose.
@@ -22,15 +24,16 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use oauth::grant;
-use oauth::token_request::{Dialect, SubjectTokenType, VaultExchange};
+use oauth::token_request::{Dialect, SubjectTokenType, TokenRequest, VaultExchange};
 use oauth::token_response::TokenResponse;
 use provider::{Downscope, Profile};
 use store::{Batch, Row, Statement, WriteError};
 
 use crate::access_token;
 use crate::account::{self, Account, AccountStatus};
-use crate::client::{AuthenticatedClient, Client};
+use crate::client::Client;
 use crate::connection::{self, Connection};
+use crate::flow::authenticate_client::AuthenticatedClient;
 use crate::flow::refresh::Wanted;
 use crate::flow::worker::WorkerRequest;
 use crate::refresh_token;
@@ -51,6 +54,28 @@ enum Subject {
     Worker(Box<WorkerRequest>),
 }
 
+impl Subject {
+    /// Step 3, for a client that may not have shown yet who it is.
+    fn statements(&self, client_id: &str, request: &VaultExchange) -> [Statement; 3] {
+        let (liveness, accounts) = match self {
+            Self::AccessToken(token) => (
+                access_token::liveness_statement(token),
+                account::of_user_statement(token.unverified_user_id(), &request.connection),
+            ),
+            Self::RefreshToken(token) => (
+                refresh_token::lookup_statement(&token.id),
+                account::of_refresh_token_statement(&token.id, &request.connection),
+            ),
+            Self::Worker(worker) => (
+                worker.lookup_statement(client_id),
+                account::of_user_statement(worker.unverified_user_id(), &request.connection),
+            ),
+        };
+        let connection = connection::for_client_statement(&request.connection, client_id);
+        [liveness, connection, accounts]
+    }
+}
+
 /// Who the exchange is for, after step 4.
 struct Principal {
     user_id: String,
@@ -64,7 +89,7 @@ impl Vault {
     /// Runs the pipeline and leaves exactly one audit row, whatever happens.
     pub async fn exchange(
         &self,
-        client: &AuthenticatedClient,
+        client: AuthenticatedClient,
         request: &VaultExchange,
         caller: &Caller,
     ) -> Result<TokenResponse, Error> {
@@ -84,23 +109,29 @@ impl Vault {
 
     async fn run_exchange(
         &self,
-        client: &AuthenticatedClient,
+        AuthenticatedClient { client, read_ahead }: AuthenticatedClient,
         request: &VaultExchange,
         event: &mut Event,
         caller: &Caller,
     ) -> Result<TokenResponse, Error> {
-        let client = &client.client;
+        let client = &client;
         // Step 1.
         if !may_exchange(client) {
             return Err(Reason::GrantNotAllowed.into());
         }
         // Step 2.
-        let subject = self.read_subject(client, request).await?;
+        let (subject, mut found_ahead) = match read_ahead {
+            Some(ahead) => (ahead.subject, Some(ahead.found)),
+            None => (self.read_subject(request).await?, None),
+        };
         let arrived = self.now();
         let mut failed = None;
         for round in 0..=REFRESH_ROUNDS {
             // Steps 3 to 6, again after every refresh: what was true before it may be over.
-            let found = self.load(client, request, &subject).await?;
+            let found = match found_ahead.take() {
+                Some(found) => found,
+                None => self.load(client, request, &subject).await?,
+            };
             let principal = self.check_subject(
                 client,
                 request,
@@ -201,31 +232,45 @@ impl Vault {
         .into())
     }
 
-    async fn read_subject(
+    /// Asks the database something about a client, and with it what the client's exchange needs in step 3.
+    ///
+    /// Nothing comes along where the request is no exchange, or one that step 2 refuses: it will do so in its turn.
+    pub(crate) async fn read_ahead(
         &self,
-        client: &Client,
-        request: &VaultExchange,
-    ) -> Result<Subject, Error> {
+        client_id: &str,
+        mut asked: Vec<Statement>,
+        request: Option<&TokenRequest>,
+    ) -> Result<(Vec<Vec<Row>>, Option<ReadAhead>), Error> {
+        let subject = match request {
+            Some(TokenRequest::VaultExchange(exchange)) => self
+                .read_subject(exchange)
+                .await
+                .ok()
+                .map(|subject| (subject, exchange)),
+            _ => None,
+        };
+        let own = asked.len();
+        if let Some((subject, exchange)) = &subject {
+            asked.extend(subject.statements(client_id, exchange));
+        }
+        let mut answers = self.db.read_all(asked).await?;
+        let ahead = subject.map(|(subject, _)| ReadAhead {
+            subject,
+            found: Found::of(answers.split_off(own)),
+        });
+        Ok((answers, ahead))
+    }
+
+    async fn read_subject(&self, request: &VaultExchange) -> Result<Subject, Error> {
         let text = request.subject_token.reveal();
         match request.subject_token_type {
             SubjectTokenType::RefreshToken => seal::present(seal::TokenKind::RefreshToken, text)
                 .map(Subject::RefreshToken)
                 .ok_or_else(|| Reason::SubjectRefreshTokenInvalid.into()),
             SubjectTokenType::AccessToken => {
-                let token = self
-                    .verify_access_token(text, self.now())
-                    .await?
-                    .map_err(|_| Reason::SubjectAccessTokenInvalid)?;
-                // Threats EX-05: the token has to be meant for the API that this client is.
-                let linked = client
-                    .resource_server_identifier
-                    .as_deref()
-                    .is_some_and(|identifier| token.has_audience(identifier));
-                if linked {
-                    Ok(Subject::AccessToken(token))
-                } else {
-                    Err(Reason::AudienceNotLinked.into())
-                }
+                let verified = self.verify_access_token(text, self.now()).await?;
+                let token = verified.map_err(|_| Reason::SubjectAccessTokenInvalid)?;
+                Ok(Subject::AccessToken(token))
             }
             SubjectTokenType::WorkerJwt => {
                 Ok(Subject::Worker(Box::new(WorkerRequest::parse(text)?)))
@@ -240,31 +285,8 @@ impl Vault {
         request: &VaultExchange,
         subject: &Subject,
     ) -> Result<Found, Error> {
-        let (liveness, accounts) = match subject {
-            Subject::AccessToken(token) => (
-                access_token::liveness_statement(token),
-                account::of_user_statement(token.unverified_user_id(), &request.connection),
-            ),
-            Subject::RefreshToken(token) => (
-                refresh_token::lookup_statement(&token.id),
-                account::of_refresh_token_statement(&token.id, &request.connection),
-            ),
-            Subject::Worker(worker) => (
-                worker.lookup_statement(client),
-                account::of_user_statement(worker.unverified_user_id(), &request.connection),
-            ),
-        };
-        let statements = vec![
-            liveness,
-            connection::for_client_statement(&request.connection, &client.client_id),
-            accounts,
-        ];
-        let mut rows = self.db.read_all(statements).await?.into_iter();
-        Ok(Found {
-            subject: rows.next().unwrap_or_default(),
-            connection: rows.next().unwrap_or_default().into_iter().next(),
-            accounts: rows.next().unwrap_or_default(),
-        })
+        let statements = subject.statements(&client.client_id, request);
+        Ok(Found::of(self.db.read_all(statements.into()).await?))
     }
 
     /// Step 4. A worker's request is as old as it was when it arrived; everything else is judged by the present.
@@ -299,6 +321,14 @@ impl Vault {
                 })
             }
             Subject::AccessToken(token) => {
+                // Threats EX-05: the token has to be meant for the API that this client is.
+                let linked = client
+                    .resource_server_identifier
+                    .as_deref()
+                    .is_some_and(|identifier| token.has_audience(identifier));
+                if !linked {
+                    return Err(Reason::AudienceNotLinked.into());
+                }
                 let row = rows.first().ok_or(Reason::SubjectAccessTokenInvalid)?;
                 let token = token
                     .check_live(row)?
@@ -389,10 +419,36 @@ struct Served<'a> {
     use_of_subject: Option<Statement>,
 }
 
+/// What step 3 reads.
 struct Found {
     subject: Vec<Row>,
     connection: Option<Row>,
     accounts: Vec<Row>,
+}
+
+impl Found {
+    /// From the answers to [`Subject::statements`].
+    fn of(answers: Vec<Vec<Row>>) -> Self {
+        let mut answers = answers.into_iter();
+        let mut next = || answers.next().unwrap_or_default();
+        Self {
+            subject: next(),
+            connection: next().into_iter().next(),
+            accounts: next(),
+        }
+    }
+}
+
+/// An exchange's steps 2 and 3, done together with the reading of its client.
+pub(crate) struct ReadAhead {
+    subject: Subject,
+    found: Found,
+}
+
+impl std::fmt::Debug for ReadAhead {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ReadAhead")
+    }
 }
 
 /// Step 6.

@@ -12,7 +12,8 @@ use seal::TokenKind;
 use serde::{Deserialize, Serialize};
 use store::{Batch, Statement, params};
 
-use crate::client::{AuthenticatedClient, Client};
+use crate::client::Client;
+use crate::flow::authenticate_client::AuthenticatedClient;
 use crate::flow::authorize::Expected;
 use crate::token_set::after;
 use crate::{Caller, Error, Event, EventKind, Reason, Refusal, Vault};

@@ -20,7 +20,8 @@ use crate::api;
 use crate::authorization::{
     self, AUTHORIZATION_COLUMNS, Authorization, authorization_columns, authorization_tables,
 };
-use crate::client::{AuthenticatedClient, Client};
+use crate::client::Client;
+use crate::flow::authenticate_client::AuthenticatedClient;
 use crate::refresh_token::Ends;
 use crate::{Caller, Error, Event, EventKind, Fault, Reason, Refusal, Vault, user};
 

@@ -4,7 +4,7 @@
 use seal::TokenKind;
 use store::Batch;
 
-use crate::client::AuthenticatedClient;
+use crate::flow::authenticate_client::AuthenticatedClient;
 use crate::refresh_token::Standing;
 use crate::{
     Caller, Error, Event, EventKind, Reason, Vault, access_token, authorization, refresh_token,

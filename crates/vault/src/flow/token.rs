@@ -3,7 +3,7 @@
 use oauth::token_request::TokenRequest;
 use oauth::token_response::TokenResponse;
 
-use crate::client::AuthenticatedClient;
+use crate::flow::authenticate_client::AuthenticatedClient;
 use crate::{Caller, Error, Vault};
 
 impl Vault {
@@ -47,9 +47,7 @@ impl Vault {
                 )
                 .await
             }
-            TokenRequest::VaultExchange(exchange) => {
-                self.exchange(&client, &exchange, caller).await
-            }
+            TokenRequest::VaultExchange(exchange) => self.exchange(client, &exchange, caller).await,
         }
     }
 }

@@ -19,8 +19,9 @@ use store::{Batch, WriteError};
 use crate::access_token::{NewAccessToken, Subject};
 use crate::api::Api;
 use crate::authorization::Authorization;
-use crate::client::{AuthenticatedClient, Client, Rotation};
+use crate::client::{Client, Rotation};
 use crate::client_grant::{Reach, SubjectType};
+use crate::flow::authenticate_client::AuthenticatedClient;
 use crate::refresh_token::{self, Ends, Standing, StoredRefreshToken};
 use crate::{Caller, Error, Event, EventKind, Fault, Reason, Refusal, Vault};
 

@@ -92,14 +92,14 @@ impl WorkerRequest {
     }
 
     /// Step 2.
-    pub(crate) fn lookup_statement(&self, client: &Client) -> Statement {
+    pub(crate) fn lookup_statement(&self, client_id: &str) -> Statement {
         Statement::new(
             "select k.kid, k.alg, k.public_jwk, k.expires_at,
                     case when u.id is not null and u.blocked_at is null then 1 else 0 end
                from client_keys k
                left join users u on u.id = $2
               where k.client_id = $1 and k.purpose = 'privileged_access'",
-            params![client.client_id.as_str(), self.unverified_sub.as_str()],
+            params![client_id, self.unverified_sub.as_str()],
         )
     }
 }
