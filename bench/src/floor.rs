@@ -262,6 +262,7 @@ pub(crate) async fn run(args: &ServerArgs) -> Result<()> {
         refresh,
         access,
         worker,
+        errands: Vec::new(),
     })?;
     web::serve(vec![listener], None, router, end_of_input()).await?;
     Ok(())

@@ -7,15 +7,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HOST};
-use http::{Method, Request, StatusCode};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use crate::target::Requests;
+use crate::target::{Ask, Requests};
 
 /// Open connections with nothing on them yet.
 pub(crate) struct Fleet {
@@ -41,9 +41,9 @@ impl Load {
         crate::report::per_second(self.latencies.len(), self.elapsed)
     }
 
-    /// The time within which this share of the requests was answered.
-    pub(crate) fn percentile(&self, percent: usize) -> Duration {
-        let place = self.latencies.len().saturating_sub(1) * percent / 100;
+    /// The time within which so many of a thousand requests were answered.
+    pub(crate) fn within(&self, of_a_thousand: usize) -> Duration {
+        let place = self.latencies.len().saturating_sub(1) * of_a_thousand / 1000;
         self.latencies.get(place).copied().unwrap_or_default()
     }
 
@@ -80,16 +80,22 @@ pub(crate) async fn connect(address: SocketAddr, count: usize) -> Result<Fleet> 
 }
 
 impl Fleet {
+    /// One request on the first connection; what is not answered with 200 is an error.
+    pub(crate) async fn ask(&mut self, ask: &Ask) -> Result<Bytes> {
+        let host = self.address.to_string();
+        let connection = self.connections.first_mut().context("no connection")?;
+        let requests = ask.again_and_again();
+        let body = requests.body(0).unwrap_or_default();
+        match send(connection, &host, &requests, body).await? {
+            (StatusCode::OK, answer) => Ok(answer),
+            (status, answer) => bail!("{status}: {}", String::from_utf8_lossy(&answer)),
+        }
+    }
+
     /// Asks for `duration`, or until there are no more requests, and waits for what is under way.
-    pub(crate) async fn run(
-        self,
-        path: &'static str,
-        requests: Arc<Requests>,
-        duration: Duration,
-    ) -> Result<Load> {
+    pub(crate) async fn run(self, requests: Arc<Requests>, duration: Duration) -> Result<Load> {
         let begun = Instant::now();
         let errand = Arc::new(Errand {
-            path,
             host: self.address.to_string(),
             requests,
             next: AtomicUsize::new(0),
@@ -114,7 +120,6 @@ impl Fleet {
 
 /// What all connections of a phase share.
 struct Errand {
-    path: &'static str,
     host: String,
     requests: Arc<Requests>,
     next: AtomicUsize,
@@ -133,7 +138,7 @@ impl Errand {
             let Some(body) = self.requests.body(number) else {
                 return seen;
             };
-            match self.ask(&mut connection, body).await {
+            match send(&mut connection, &self.host, &self.requests, body).await {
                 Ok((StatusCode::OK, _)) => seen.latencies.push(begun.elapsed()),
                 Ok((status, answer)) => {
                     seen.errors += 1;
@@ -150,23 +155,29 @@ impl Errand {
             }
         }
     }
+}
 
-    async fn ask(
-        &self,
-        connection: &mut SendRequest<Full<Bytes>>,
-        body: Bytes,
-    ) -> Result<(StatusCode, Bytes)> {
-        let request = Request::builder()
-            .method(Method::POST)
-            .uri(self.path)
-            .header(HOST, &self.host)
-            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
-            .body(Full::new(body))?;
-        connection.ready().await?;
-        let answer = connection.send_request(request).await?;
-        let status = answer.status();
-        Ok((status, answer.into_body().collect().await?.to_bytes()))
+async fn send(
+    connection: &mut SendRequest<Full<Bytes>>,
+    host: &str,
+    requests: &Requests,
+    body: Bytes,
+) -> Result<(StatusCode, Bytes)> {
+    let mut request = Request::builder()
+        .method(&requests.method)
+        .uri(&requests.path)
+        .header(HOST, host);
+    if !body.is_empty() {
+        request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
     }
+    if let Some(token) = &requests.bearer {
+        request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+    }
+    let request = request.body(Full::new(body))?;
+    connection.ready().await?;
+    let answer = connection.send_request(request).await?;
+    let status = answer.status();
+    Ok((status, answer.into_body().collect().await?.to_bytes()))
 }
 
 #[cfg(test)]
@@ -179,8 +190,8 @@ mod tests {
             latencies: (1..=100).map(Duration::from_millis).collect(),
             ..Load::default()
         };
-        assert_eq!(load.percentile(50), Duration::from_millis(50));
-        assert_eq!(load.percentile(99), Duration::from_millis(99));
-        assert_eq!(Load::default().percentile(99), Duration::ZERO);
+        assert_eq!(load.within(500), Duration::from_millis(50));
+        assert_eq!(load.within(990), Duration::from_millis(99));
+        assert_eq!(Load::default().within(990), Duration::ZERO);
     }
 }

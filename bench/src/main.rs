@@ -1,8 +1,9 @@
-//! What an exchange of a fresh token costs, beside what it must cost.
+//! What an exchange of a fresh token costs, beside what it must cost; and what else is asked for often.
 //!
 //! `cargo run --release -p bench` measures, in turn and in one go, on SQLite and on PostgreSQL: the three exchanges at
 //! the vault, and at the *floor*, a server on the same HTTP stack that does only what an exchange must. Each server is
-//! a process of its own, so that its CPU time is its own. `docs/performance.md` says how to read the table.
+//! a process of its own, so that its CPU time is its own. Then, at the vault alone, other grants, a user's accounts, and a
+//! page of the list of users among a hundred and among a million. `docs/performance.md` says how to read the table.
 //!
 //! | module | what it holds |
 //! |---|---|
@@ -12,6 +13,7 @@
 //! | `database` | a database for each server, and a PostgreSQL where none is given |
 //! | `process` | server processes and their CPU time |
 //! | `load` | connections that ask without a pause |
+//! | `users` | many users |
 //! | `report` | figures and the table |
 
 mod database;
@@ -21,10 +23,12 @@ mod process;
 mod report;
 mod seed;
 mod target;
+mod users;
 mod vault_server;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -33,14 +37,19 @@ use clap::{Args, Parser, Subcommand};
 use crate::database::{Databases, Engine};
 use crate::process::ServerProcess;
 use crate::report::{Figures, Report};
-use crate::target::{Exchange, Target};
+use crate::target::{Errand, Exchange, Requests};
+
+/// The one that `tokenvault` runs with.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Every phase is preceded by this much of the same load, uncounted.
 const WARM_UP: Duration = Duration::from_secs(1);
 /// A worker's request is good for 60 seconds after it was signed; signing ahead takes part of them.
 const LONGEST_WORKER_PHASE: u64 = 30;
 
-/// Measure the three exchanges of a fresh token at the vault and at the floor, on SQLite and on PostgreSQL
+/// Measure the three exchanges of a fresh token at the vault and at the floor, on SQLite and on PostgreSQL, and other
+/// requests at the vault
 ///
 /// PostgreSQL is taken from TOKENVAULT_TEST_POSTGRES (postgres://USER@127.0.0.1:PORT), where a database is made and
 /// dropped; without it, a throw-away cluster is started by scripts/postgres. Exits with 1 when any answer was not 200.
@@ -64,9 +73,15 @@ struct Options {
     /// Only this database
     #[arg(long, value_name = "ENGINE")]
     only: Option<Engine>,
-    /// Only this exchange
+    /// Only this exchange, and nothing else
     #[arg(long)]
     exchange: Option<Exchange>,
+    /// Only this of what is no exchange
+    #[arg(long, conflicts_with = "exchange")]
+    errand: Option<Errand>,
+    /// The users of the long list
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(i64).range(1000..))]
+    users: i64,
     /// What the vault logs, into a file; the default is that of `tokenvault serve`
     #[arg(long, default_value = "info")]
     log: String,
@@ -122,9 +137,10 @@ async fn main() -> ExitCode {
 
 /// Measures everything that was asked for; whether all of it was there and every answer was right.
 async fn measure(options: &Options) -> Result<bool> {
-    let exchanges = match options.exchange {
-        Some(only) => vec![only],
-        None => Exchange::ALL.to_vec(),
+    let exchanges = match (options.exchange, options.errand) {
+        (Some(only), _) => vec![only],
+        (None, Some(_)) => vec![],
+        (None, None) => Exchange::ALL.to_vec(),
     };
     if exchanges.contains(&Exchange::Worker) && options.seconds > LONGEST_WORKER_PHASE {
         bail!(
@@ -178,7 +194,8 @@ async fn measure_engine(
         ] {
             eprintln!("{engine}, {exchange}: {name}");
             let target = server.target(*exchange);
-            let figures = measure_phase(server, databases, path, target, options)
+            let requests = async |count| target.prepare(path, count).await;
+            let figures = measure_phase(server, databases, requests, options)
                 .await
                 .with_context(|| format!("{exchange} at the {name}"))?;
             if figures.has_failed() {
@@ -189,34 +206,76 @@ async fn measure_engine(
         report.exchange(*exchange, &rows);
     }
     floor.stop().await?;
+    if options.exchange.is_none() {
+        measure_errands(engine, &vault, databases, options, report).await?;
+    }
     vault.stop().await
 }
 
-/// One server, one exchange: a warm-up that also says how many requests have to be prepared, then the measured time.
+/// What is no exchange, at the vault.
+async fn measure_errands(
+    engine: Engine,
+    vault: &ServerProcess,
+    databases: &Databases,
+    options: &Options,
+    report: &mut Report,
+) -> Result<()> {
+    let errands = match options.errand {
+        Some(only) => vec![only],
+        None => Errand::ALL.to_vec(),
+    };
+    for errand in errands {
+        let lengths = match errand {
+            Errand::Users => vec![Some(100), Some(options.users)],
+            _ => vec![None],
+        };
+        for length in lengths {
+            let (what, ask) = match length {
+                Some(count) => {
+                    users::grow(vault, count).await?;
+                    let ask = users::from_the_middle(vault, count).await?;
+                    (format!("{errand}, of {count}"), ask)
+                }
+                None => (errand.to_string(), vault.errand(errand)?.clone()),
+            };
+            eprintln!("{engine}, {what}");
+            let requests = async |_| Ok(ask.again_and_again());
+            let figures = measure_phase(vault, databases, requests, options)
+                .await
+                .with_context(|| what.clone())?;
+            if figures.has_failed() {
+                eprintln!("{}", vault.last_of_log());
+            }
+            report.errand(&what, &figures);
+        }
+    }
+    Ok(())
+}
+
+/// One server, one kind of request: a warm-up that also says how many have to be prepared, then the measured time.
 async fn measure_phase(
     server: &ServerProcess,
     databases: &Databases,
-    path: &'static str,
-    target: &Target,
+    prepare: impl AsyncFn(usize) -> Result<Arc<Requests>>,
     options: &Options,
 ) -> Result<Figures> {
     let address = server.address();
     let connections = usize::from(options.connections);
-    let requests = target.prepare(20_000).await?;
+    let requests = prepare(20_000).await?;
     let warm_up = load::connect(address, connections)
         .await?
-        .run(path, requests, WARM_UP)
+        .run(requests, WARM_UP)
         .await?;
     warm_up.check()?;
     // A server gets faster as it warms up; what is prepared too much is thrown away.
     let expected = warm_up.requests_per_second() * options.seconds as f64 * 1.6;
-    let requests = target.prepare(expected as usize + 1000).await?;
+    let requests = prepare(expected as usize + 1000).await?;
 
     let fleet = load::connect(address, connections).await?;
     let before = server.cpu(databases).await?;
     let load = fleet
-        .run(path, requests, Duration::from_secs(options.seconds))
+        .run(requests, Duration::from_secs(options.seconds))
         .await?;
     let after = server.cpu(databases).await?;
-    Ok(Figures::of(&load, &before.until(&after)))
+    Ok(Figures::of(&load, &before.until(&after), server.memory()?))
 }

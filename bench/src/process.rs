@@ -11,7 +11,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
 use crate::database::Databases;
-use crate::target::{Exchange, Ready, Target};
+use crate::target::{Ask, Errand, Exchange, Ready, Target};
 
 /// How long a server may take to be ready, its keys and its connected account included.
 const START: Duration = Duration::from_secs(60);
@@ -25,6 +25,7 @@ pub(crate) struct ServerProcess {
     child: Child,
     pid: u32,
     database_name: String,
+    database_url: String,
     log: PathBuf,
     ready: Ready,
 }
@@ -75,6 +76,7 @@ impl ServerProcess {
             child,
             pid,
             database_name: database.name,
+            database_url: database.url,
             log: log_file,
             ready: serde_json::from_str(&line).with_context(|| format!("what {server} says"))?,
         })
@@ -90,6 +92,30 @@ impl ServerProcess {
             Exchange::Refresh => &self.ready.refresh,
             Exchange::Worker => &self.ready.worker,
         }
+    }
+
+    /// What to ask for one of the other things.
+    pub(crate) fn errand(&self, errand: Errand) -> Result<&Ask> {
+        let place = Errand::ALL.iter().position(|known| *known == errand);
+        place
+            .and_then(|place| self.ready.errands.get(place))
+            .with_context(|| format!("the server does not say how to ask for {errand}"))
+    }
+
+    /// Where its database is.
+    pub(crate) fn database_url(&self) -> &str {
+        &self.database_url
+    }
+
+    /// Resident memory now, in MiB.
+    pub(crate) fn memory(&self) -> Result<f64> {
+        let path = format!("/proc/{}/status", self.pid);
+        let text = std::fs::read_to_string(&path)?;
+        let kilobytes: Option<f64> = text
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"))
+            .and_then(|number| number.parse().ok());
+        Ok(kilobytes.with_context(|| format!("{path} has no VmRSS"))? / 1024.0)
     }
 
     /// CPU time until now.

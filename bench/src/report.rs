@@ -19,16 +19,19 @@ pub(crate) struct Figures {
     requests_per_second: f64,
     median: Duration,
     p99: Duration,
+    p999: Duration,
     /// Microseconds of CPU time a request.
     server: f64,
     database: f64,
     generator: f64,
+    /// Resident memory of the server afterwards, in MiB.
+    memory: f64,
     /// What went wrong; such figures measure nothing.
     failure: Option<String>,
 }
 
 impl Figures {
-    pub(crate) fn of(load: &Load, cpu: &CpuUsed) -> Self {
+    pub(crate) fn of(load: &Load, cpu: &CpuUsed, memory: f64) -> Self {
         let a_request = |time: Duration| {
             let microseconds = time.as_secs_f64() * 1e6;
             match load.latencies.len() {
@@ -38,11 +41,13 @@ impl Figures {
         };
         Self {
             requests_per_second: load.requests_per_second(),
-            median: load.percentile(50),
-            p99: load.percentile(99),
+            median: load.within(500),
+            p99: load.within(990),
+            p999: load.within(999),
             server: a_request(cpu.server),
             database: a_request(cpu.database),
             generator: a_request(cpu.generator),
+            memory,
             failure: load.check().err().map(|error| format!("{error:#}")),
         }
     }
@@ -117,13 +122,20 @@ impl Report {
                 ),
                 _ => String::new(),
             };
-            println!("{}", figures.row(exchange, *server, &ratio));
+            self.row(&exchange.to_string(), *server, figures, &ratio);
         }
-        for (server, figures) in rows {
-            if let Some(failure) = &figures.failure {
-                self.is_good = false;
-                eprintln!("error: {exchange} at the {server}: {failure}");
-            }
+    }
+
+    /// Something that only the vault does.
+    pub(crate) fn errand(&mut self, what: &str, figures: &Figures) {
+        self.row(what, Server::Vault, figures, "");
+    }
+
+    fn row(&mut self, what: &str, server: Server, figures: &Figures, ratio: &str) {
+        println!("{}", figures.row(what, server, ratio));
+        if let Some(failure) = &figures.failure {
+            self.is_good = false;
+            eprintln!("error: {what} at the {server}: {failure}");
         }
     }
 
@@ -158,23 +170,25 @@ impl fmt::Display for Server {
 }
 
 const HEAD: [&str; 2] = [
-    "| exchange          | server              | requests/s | p50 ms | p99 ms | CPU µs/request | of PostgreSQL | of the load | ratio       |",
-    "|-------------------|---------------------|-----------:|-------:|-------:|---------------:|--------------:|------------:|-------------|",
+    "| what                            | server              | requests/s | p50 ms | p99 ms | p99.9 ms | CPU µs/request | of PostgreSQL | of the load | MiB | ratio       |",
+    "|---------------------------------|---------------------|-----------:|-------:|-------:|---------:|---------------:|--------------:|------------:|----:|-------------|",
 ];
 
 impl Figures {
-    fn row(&self, exchange: Exchange, server: Server, ratio: &str) -> String {
+    fn row(&self, what: &str, server: Server, ratio: &str) -> String {
         let database = match self.database {
             0.0 => String::new(),
             database => format!("{database:.0}"),
         };
         format!(
-            "| {exchange:<17} | {server:<19} | {:>10.0} | {:>6.2} | {:>6.2} | {:>14.0} | {database:>13} | {:>11.0} | {ratio:<11} |",
+            "| {what:<31} | {server:<19} | {:>10.0} | {:>6.2} | {:>6.2} | {:>8.2} | {:>14.0} | {database:>13} | {:>11.0} | {:>3.0} | {ratio:<11} |",
             self.requests_per_second,
             milliseconds(self.median),
             milliseconds(self.p99),
+            milliseconds(self.p999),
             self.server,
             self.generator,
+            self.memory,
         )
     }
 }
@@ -237,13 +251,13 @@ mod tests {
                 server: Duration::from_micros(microseconds) * 1000,
                 ..CpuUsed::default()
             };
-            Figures::of(&load, &cpu)
+            Figures::of(&load, &cpu, 64.0)
         };
         assert!((figures(100).ratio_to(&figures(50)) - 0.5).abs() < 1e-9);
-        let row = figures(100).row(Exchange::Refresh, Server::Vault, "0.50 (0.25)");
+        let row = figures(100).row("refresh token", Server::Vault, "0.50 (0.25)");
         assert_eq!(
             row,
-            "| refresh token     | vault               |       1000 |   1.00 |   1.00 |            100 |               |           0 | 0.50 (0.25) |"
+            "| refresh token                   | vault               |       1000 |   1.00 |   1.00 |     1.00 |            100 |               |           0 |  64 | 0.50 (0.25) |"
         );
         assert_eq!(row.chars().count(), HEAD[0].chars().count());
     }

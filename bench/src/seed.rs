@@ -9,14 +9,14 @@ use oauth::pkce::{CodeChallenge, CodeVerifier};
 use provider::ConnectionOptions;
 use seal::{SecretString, SigningKey, SystemEntropy};
 use serde_json::{Value, json};
-use url::Url;
+use url::{Url, form_urlencoded};
 use vault::{
     AppType, Client, KeyPurpose, NewApi, NewClient, NewConnection, NewUser, PrivilegedAccess,
     PrivilegedGrant, RefreshTokenPolicy, ResourcePolicy, SubjectType, Vault,
 };
 
-use crate::target::{Subject, Target, WORKER_ALGORITHM, WorkerKey};
-use crate::vault_server::{PERSON, PERSONS_PASSWORD};
+use crate::target::{Ask, Errand, Subject, Target, WORKER_ALGORITHM, WorkerKey};
+use crate::vault_server::{PATH, PERSON, PERSONS_PASSWORD};
 
 /// The issuer; its name is reached on loopback.
 pub(crate) const ISSUER: &str = "https://vault.test/";
@@ -44,6 +44,7 @@ pub(crate) struct Seeded {
     api: Registered,
     worker: Registered,
     worker_key: WorkerKey,
+    administrator: Registered,
 }
 
 struct Registered {
@@ -122,6 +123,25 @@ pub(crate) async fn seed(vault: &Vault, sandbox_url: &str) -> Result<Seeded> {
         )
         .await
         .map_err(told("a client grant"))?;
+    let administrator = register(
+        vault,
+        NewClient {
+            name: "Administrator".to_owned(),
+            app_type: AppType::NonInteractive,
+            grant_types: words(&[grant::CLIENT_CREDENTIALS]),
+            ..NewClient::default()
+        },
+    )
+    .await?;
+    vault
+        .create_client_grant(
+            &administrator.client.client_id,
+            &vault.settings().issuer.management_audience(),
+            SubjectType::Client,
+            words(&["read:users"]),
+        )
+        .await
+        .map_err(told("the administrator's grant"))?;
     let key = SigningKey::generate(WORKER_ALGORITHM).map_err(|error| anyhow!("{error}"))?;
     vault
         .create_client_key(
@@ -180,12 +200,13 @@ pub(crate) async fn seed(vault: &Vault, sandbox_url: &str) -> Result<Seeded> {
         web,
         api,
         worker,
+        administrator,
     })
 }
 
 /// Logs the user in and connects an account, over HTTP; returns what to ask for the refresh token, the access token and
-/// the worker's exchange.
-pub(crate) async fn connect(seeded: &Seeded, vault_url: &str) -> Result<[Target; 3]> {
+/// the worker's exchange, and for everything else.
+pub(crate) async fn connect(seeded: &Seeded, vault_url: &str) -> Result<([Target; 3], Vec<Ask>)> {
     let mut browser = Agent::with_detours(&[(ISSUER.trim_end_matches('/'), vault_url)])?;
     let (access_token, refresh_token) = log_in(&mut browser, &seeded.web).await?;
     let answer = browser
@@ -202,7 +223,9 @@ pub(crate) async fn connect(seeded: &Seeded, vault_url: &str) -> Result<[Target;
             })),
         )
         .await?;
-    connect_account(&mut browser, &member(&answer, "access_token")?).await?;
+    let me_token = member(&answer, "access_token")?;
+    connect_account(&mut browser, &me_token).await?;
+    let errands = errands(seeded, &browser, &refresh_token, me_token).await?;
 
     let target = |registered: &Registered, subject| Target {
         client_id: registered.client.client_id.clone(),
@@ -210,11 +233,70 @@ pub(crate) async fn connect(seeded: &Seeded, vault_url: &str) -> Result<[Target;
         connection: CONNECTION.to_owned(),
         subject,
     };
-    Ok([
+    let targets = [
         target(&seeded.web, Subject::RefreshToken(refresh_token)),
         target(&seeded.api, Subject::AccessToken(access_token)),
         target(&seeded.worker, Subject::Worker(seeded.worker_key.clone())),
-    ])
+    ];
+    Ok((targets, errands))
+}
+
+/// What to ask for everything else, in the order of [`Errand::ALL`].
+async fn errands(
+    seeded: &Seeded,
+    browser: &Agent,
+    refresh_token: &str,
+    me_token: String,
+) -> Result<Vec<Ask>> {
+    let token = |registered: &Registered, rest: &[(&str, &str)]| {
+        form_urlencoded::Serializer::new(String::new())
+            .append_pair("client_id", &registered.client.client_id)
+            .append_pair("client_secret", &registered.secret)
+            .extend_pairs(rest)
+            .finish()
+    };
+    let audience = url("api/v2/");
+    let credentials = [
+        ("grant_type", grant::CLIENT_CREDENTIALS),
+        ("audience", audience.as_str()),
+    ];
+    let refresh = [
+        ("grant_type", grant::REFRESH_TOKEN),
+        ("refresh_token", refresh_token),
+    ];
+    let answer = browser
+        .expect(
+            Method::POST,
+            &url("oauth/token"),
+            None,
+            Some(&json!({
+                "grant_type": grant::CLIENT_CREDENTIALS,
+                "client_id": seeded.administrator.client.client_id,
+                "client_secret": seeded.administrator.secret,
+                "audience": audience,
+            })),
+        )
+        .await?;
+    let post = |form: String| Ask {
+        path: PATH.to_owned(),
+        bearer: None,
+        form: Some(form),
+    };
+    let get = |path: &str, token: String| Ask {
+        path: path.to_owned(),
+        bearer: Some(token),
+        form: None,
+    };
+    let all = Errand::ALL.map(|errand| match errand {
+        Errand::RefreshGrant => Ok(post(token(&seeded.web, &refresh))),
+        Errand::ClientCredentials => Ok(post(token(&seeded.administrator, &credentials))),
+        Errand::Accounts => Ok(get("/me/v1/connected-accounts/accounts", me_token.clone())),
+        Errand::Users => Ok(get(
+            "/api/v2/users?take=100",
+            member(&answer, "access_token")?,
+        )),
+    });
+    all.into_iter().collect()
 }
 
 /// The access token for the API, and the refresh token.

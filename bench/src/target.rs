@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::{Result, anyhow};
 use bytes::Bytes;
 use clap::ValueEnum;
+use http::Method;
 use oauth::grant;
 use seal::{Algorithm, SigningKey, SystemEntropy};
 use serde::{Deserialize, Serialize};
@@ -39,6 +40,39 @@ impl fmt::Display for Exchange {
     }
 }
 
+/// What else the vault answers for its clients and administrators; the floor has nothing like it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Errand {
+    /// The refresh token grant: a new access token and a new ID token.
+    RefreshGrant,
+    /// The client credentials grant: a new access token.
+    ClientCredentials,
+    /// A user's connected accounts.
+    Accounts,
+    /// A hundred users by cursor, from the middle of the list on.
+    Users,
+}
+
+impl Errand {
+    pub(crate) const ALL: [Self; 4] = [
+        Self::RefreshGrant,
+        Self::ClientCredentials,
+        Self::Accounts,
+        Self::Users,
+    ];
+}
+
+impl fmt::Display for Errand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::RefreshGrant => "grant: refresh token",
+            Self::ClientCredentials => "grant: client credentials",
+            Self::Accounts => "a user's accounts",
+            Self::Users => "100 users by cursor",
+        })
+    }
+}
+
 /// A server that is ready.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Ready {
@@ -47,6 +81,33 @@ pub(crate) struct Ready {
     pub(crate) refresh: Target,
     pub(crate) access: Target,
     pub(crate) worker: Target,
+    /// In the order of [`Errand::ALL`]; none at the floor.
+    pub(crate) errands: Vec<Ask>,
+}
+
+/// A request that may be sent again and again.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Ask {
+    pub(crate) path: String,
+    /// For `Authorization: Bearer`.
+    pub(crate) bearer: Option<String>,
+    /// A POST of this form; without one, a GET.
+    pub(crate) form: Option<String>,
+}
+
+impl Ask {
+    /// As many of it as are wanted.
+    pub(crate) fn again_and_again(&self) -> Arc<Requests> {
+        Arc::new(Requests {
+            method: match self.form {
+                Some(_) => Method::POST,
+                None => Method::GET,
+            },
+            path: self.path.clone(),
+            bearer: self.bearer.clone(),
+            bodies: Bodies::Repeated(self.form.clone().unwrap_or_default().into()),
+        })
+    }
 }
 
 /// What to send for one exchange: by which client, about what.
@@ -81,8 +142,16 @@ pub(crate) struct WorkerKey {
 /// What workers sign with here: quick to sign, so that a minute is enough for all of a phase's requests.
 pub(crate) const WORKER_ALGORITHM: Algorithm = Algorithm::Es256;
 
-/// Bodies of requests, ready to be sent.
-pub(crate) enum Requests {
+/// Requests that are ready to be sent and differ in their bodies at most.
+pub(crate) struct Requests {
+    pub(crate) method: Method,
+    pub(crate) path: String,
+    /// For `Authorization: Bearer`.
+    pub(crate) bearer: Option<String>,
+    bodies: Bodies,
+}
+
+enum Bodies {
     /// Each may be sent once.
     Once(Vec<Bytes>),
     /// May be sent again and again.
@@ -92,16 +161,25 @@ pub(crate) enum Requests {
 impl Requests {
     /// The body of the request with this number; None when there are no more.
     pub(crate) fn body(&self, number: usize) -> Option<Bytes> {
-        match self {
-            Self::Once(bodies) => bodies.get(number).cloned(),
-            Self::Repeated(body) => Some(body.clone()),
+        match &self.bodies {
+            Bodies::Once(bodies) => bodies.get(number).cloned(),
+            Bodies::Repeated(body) => Some(body.clone()),
         }
     }
 }
 
 impl Target {
-    /// Makes the bodies of at least `count` requests, so that making them costs nothing in the measured time.
-    pub(crate) async fn prepare(&self, count: usize) -> Result<Arc<Requests>> {
+    /// Makes at least `count` requests, so that making them costs nothing in the measured time.
+    pub(crate) async fn prepare(&self, path: &str, count: usize) -> Result<Arc<Requests>> {
+        Ok(Arc::new(Requests {
+            method: Method::POST,
+            path: path.to_owned(),
+            bearer: None,
+            bodies: self.bodies(count).await?,
+        }))
+    }
+
+    async fn bodies(&self, count: usize) -> Result<Bodies> {
         let (token, token_type, requested) = match &self.subject {
             Subject::AccessToken(token) => (
                 token,
@@ -119,11 +197,10 @@ impl Target {
                     .iter()
                     .map(|jwt| self.body(jwt, grant::TOKEN_TYPE_JWT, grant::TOKEN_TYPE_TOKEN_VAULT))
                     .collect();
-                return Ok(Arc::new(Requests::Once(bodies)));
+                return Ok(Bodies::Once(bodies));
             }
         };
-        let body = self.body(token, token_type, requested);
-        Ok(Arc::new(Requests::Repeated(body)))
+        Ok(Bodies::Repeated(self.body(token, token_type, requested)))
     }
 
     fn body(&self, subject_token: &str, subject_token_type: &str, requested: &str) -> Bytes {

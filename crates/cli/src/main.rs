@@ -26,6 +26,10 @@ use reqwest::Method;
 use crate::admin::target::TargetArgs;
 use crate::admin::{configuration, connect, doctor, exchange, logs, profile, resource, transport};
 
+/// A request allocates a few hundred times, and futures of a few kilobytes are the slow case of the C library's allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A self-hosted token vault: people connect their accounts at external providers once, and applications, APIs and
 /// background workers get those providers' access tokens by token exchange.
 #[derive(Debug, Parser)]
