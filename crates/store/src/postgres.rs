@@ -27,6 +27,11 @@ const MOST_WAITING: usize = 10_000;
 /// Any number that no other program takes a lock with: "tokenvlt" in ASCII.
 const MIGRATION_LOCK: i64 = 0x746f_6b65_6e76_6c74;
 
+/// A statement is planned once a connection. PostgreSQL would plan most of ours again with each execution, which took
+/// longer than the execution: they look up keys, and the values make no difference to the plan. Nor is any worth
+/// compiling.
+const PLAN_ONCE: &str = "-c plan_cache_mode=force_generic_plan -c jit=off";
+
 /// `blob` is the one type name that PostgreSQL does not know. Two nodes may create it at once.
 const CREATE_BLOB: &str = "do $$ begin
     create domain blob as bytea;
@@ -51,10 +56,12 @@ fn spell(sql: &str) -> String {
 
 impl Postgres {
     pub(crate) async fn open(url: &str, options: &Options) -> Result<Self, OpenError> {
-        let config = Config::from_str(url).map_err(|_| {
+        let mut config = Config::from_str(url).map_err(|_| {
             // The driver's own words could repeat the password.
             OpenError::Database(Because("the PostgreSQL URL cannot be read").into())
         })?;
+        let given = config.get_options().unwrap_or_default();
+        config.options(format!("{PLAN_ONCE} {given}"));
         let manager = Manager::from_config(
             config,
             NoTls,
