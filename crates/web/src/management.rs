@@ -23,13 +23,14 @@ mod users;
 
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::{FromRequestParts, Request, State};
 use axum::http::StatusCode;
+use axum::http::request::Parts;
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::get;
 use axum::{Json, Router};
-use vault::{Administrator, Caller};
+use vault::{Administrator, Caller, Fault, Vault};
 
 use crate::app::App;
 use crate::body;
@@ -131,6 +132,28 @@ async fn pass(
     };
     request.extensions_mut().insert(administrator);
     Ok(next.run(request).await)
+}
+
+/// Who asks for a change, of which vault, and how they came.
+pub(crate) struct Asker {
+    pub(crate) vault: Vault,
+    pub(crate) administrator: Administrator,
+    pub(crate) caller: Caller,
+}
+
+impl FromRequestParts<Arc<App>> for Asker {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Failure> {
+        let administrator = parts.extensions.get::<Administrator>().cloned();
+        Ok(Self {
+            vault: app.vault.clone(),
+            administrator: administrator.ok_or_else(|| {
+                vault::Error::from(Fault::Internal("nobody stands at this endpoint".to_owned()))
+            })?,
+            caller: parts.extensions.get().cloned().unwrap_or_default(),
+        })
+    }
 }
 
 #[cfg(test)]

@@ -3,19 +3,17 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Extension, Path, State};
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
-use vault::{
-    Administrator, Caller, ClientGrantFilter, ClientGrantSettings, ClientGrantView, Patch,
-    SubjectType,
-};
+use vault::{ClientGrantFilter, ClientGrantSettings, ClientGrantView, Patch, SubjectType};
 
 use crate::app::App;
 use crate::body::JsonBody;
 use crate::error::Failure;
+use crate::management::Asker;
 use crate::management::endpoint::Endpoint;
 use crate::management::listing::Paging;
 use crate::query::Query;
@@ -89,14 +87,12 @@ async fn list(
 }
 
 async fn create(
-    State(app): State<Arc<App>>,
-    Extension(administrator): Extension<Administrator>,
-    Extension(caller): Extension<Caller>,
+    asker: Asker,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<ClientGrantView>), Failure> {
-    let grant = app
+    let grant = asker
         .vault
-        .grant_client(&administrator, body, &caller)
+        .grant_client(&asker.administrator, body, &asker.caller)
         .await?;
     Ok((StatusCode::CREATED, Json(grant)))
 }
@@ -109,28 +105,22 @@ async fn show(
 }
 
 async fn change(
-    State(app): State<Arc<App>>,
-    Extension(administrator): Extension<Administrator>,
-    Extension(caller): Extension<Caller>,
+    asker: Asker,
     Path(id): Path<String>,
     JsonBody(body): JsonBody,
 ) -> Result<Json<ClientGrantView>, Failure> {
     let patch = Patch::read(body)?;
-    let grant = app
+    let grant = asker
         .vault
-        .change_client_grant(&administrator, &id, &patch, &caller)
+        .change_client_grant(&asker.administrator, &id, &patch, &asker.caller)
         .await?;
     Ok(Json(grant))
 }
 
-async fn delete(
-    State(app): State<Arc<App>>,
-    Extension(administrator): Extension<Administrator>,
-    Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
-) -> Result<StatusCode, Failure> {
-    app.vault
-        .delete_client_grant(&administrator, &id, &caller)
+async fn delete(asker: Asker, Path(id): Path<String>) -> Result<StatusCode, Failure> {
+    asker
+        .vault
+        .delete_client_grant(&asker.administrator, &id, &asker.caller)
         .await?;
     Ok(StatusCode::NO_CONTENT)
 }

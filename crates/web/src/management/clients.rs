@@ -3,19 +3,20 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Extension, Path, State};
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 use vault::{
-    Administrator, Caller, ClientFilter, ClientSettings, ClientView, CredentialSettings,
-    CredentialView, Document, NewCredential, Patch, Source,
+    ClientFilter, ClientSettings, ClientView, CredentialSettings, CredentialView, Document,
+    NewCredential, Patch, Source,
 };
 
 use crate::app::App;
 use crate::body::JsonBody;
 use crate::error::Failure;
+use crate::management::Asker;
 use crate::management::endpoint::Endpoint;
 use crate::management::listing::Paging;
 use crate::query::Query;
@@ -152,14 +153,12 @@ async fn list(
 }
 
 async fn create(
-    State(app): State<Arc<App>>,
-    Extension(administrator): Extension<Administrator>,
-    Extension(caller): Extension<Caller>,
+    asker: Asker,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<ClientView>), Failure> {
-    let client = app
+    let client = asker
         .vault
-        .register_client(&administrator, body, &caller)
+        .register_client(&asker.administrator, body, &asker.caller)
         .await?;
     Ok((StatusCode::CREATED, Json(client)))
 }
@@ -172,42 +171,39 @@ async fn show(
 }
 
 async fn change(
-    State(app): State<Arc<App>>,
-    Extension(administrator): Extension<Administrator>,
-    Extension(caller): Extension<Caller>,
+    asker: Asker,
     Path(id): Path<String>,
     JsonBody(body): JsonBody,
 ) -> Result<Json<ClientView>, Failure> {
     let patch = Patch::read(body)?;
-    let client = app
+    let client = asker
         .vault
-        .change_client(&administrator, &id, &patch, &caller)
+        .change_client(&asker.administrator, &id, &patch, &asker.caller)
         .await?;
     Ok(Json(client))
 }
 
-async fn delete(
-    State(app): State<Arc<App>>,
-    Extension(administrator): Extension<Administrator>,
-    Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
-) -> Result<StatusCode, Failure> {
-    app.vault
-        .delete_client(&administrator, &id, &caller)
+async fn delete(asker: Asker, Path(id): Path<String>) -> Result<StatusCode, Failure> {
+    asker
+        .vault
+        .delete_client(&asker.administrator, &id, &asker.caller)
         .await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 async fn rotate_secret(
-    State(app): State<Arc<App>>,
-    Extension(administrator): Extension<Administrator>,
-    Extension(caller): Extension<Caller>,
+    asker: Asker,
     Path(id): Path<String>,
     Query(query): Query<RotateQuery>,
 ) -> Result<Json<ClientView>, Failure> {
-    let client = app
+    let client = asker
         .vault
-        .rotate_client_secret(&administrator, &id, query.keep_previous_for, &caller)
+        .rotate_client_secret(
+            &asker.administrator,
+            &id,
+            query.keep_previous_for,
+            &asker.caller,
+        )
         .await?;
     Ok(Json(client))
 }
@@ -220,16 +216,14 @@ async fn list_credentials(
 }
 
 async fn create_credential(
-    State(app): State<Arc<App>>,
-    Extension(administrator): Extension<Administrator>,
-    Extension(caller): Extension<Caller>,
+    asker: Asker,
     Path(id): Path<String>,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<CredentialView>), Failure> {
     let new = NewCredential::read(body, Source::Body)?;
-    let credential = app
+    let credential = asker
         .vault
-        .register_credential(&administrator, &id, &new, &caller)
+        .register_credential(&asker.administrator, &id, &new, &asker.caller)
         .await?;
     Ok((StatusCode::CREATED, Json(credential)))
 }
@@ -242,28 +236,31 @@ async fn show_credential(
 }
 
 async fn change_credential(
-    State(app): State<Arc<App>>,
-    Extension(administrator): Extension<Administrator>,
-    Extension(caller): Extension<Caller>,
+    asker: Asker,
     Path((id, credential_id)): Path<(String, String)>,
     JsonBody(body): JsonBody,
 ) -> Result<Json<CredentialView>, Failure> {
     let settings = CredentialSettings::read(body, Source::Body)?;
-    let credential = app
+    let credential = asker
         .vault
-        .change_credential(&administrator, &id, &credential_id, &settings, &caller)
+        .change_credential(
+            &asker.administrator,
+            &id,
+            &credential_id,
+            &settings,
+            &asker.caller,
+        )
         .await?;
     Ok(Json(credential))
 }
 
 async fn delete_credential(
-    State(app): State<Arc<App>>,
-    Extension(administrator): Extension<Administrator>,
-    Extension(caller): Extension<Caller>,
+    asker: Asker,
     Path((id, credential_id)): Path<(String, String)>,
 ) -> Result<StatusCode, Failure> {
-    app.vault
-        .delete_credential(&administrator, &id, &credential_id, &caller)
+    asker
+        .vault
+        .delete_credential(&asker.administrator, &id, &credential_id, &asker.caller)
         .await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -1,14 +1,11 @@
 //! The whole configuration as one document: for files kept in git.
 
-use std::sync::Arc;
-
 use axum::Json;
-use axum::extract::{Extension, State};
-use vault::{Administrator, Caller, Configuration, ConfigurationView, ConfigureQuery, Configured};
+use vault::{Configuration, ConfigurationView, ConfigureQuery, Configured};
 
-use crate::app::App;
 use crate::body::JsonBody;
 use crate::error::Failure;
+use crate::management::Asker;
 use crate::management::endpoint::Endpoint;
 use crate::query::Query;
 
@@ -38,23 +35,19 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
     ]
 }
 
-async fn show(
-    State(app): State<Arc<App>>,
-    Extension(administrator): Extension<Administrator>,
-) -> Result<Json<ConfigurationView>, Failure> {
-    Ok(Json(app.vault.configuration(&administrator).await?))
+async fn show(asker: Asker) -> Result<Json<ConfigurationView>, Failure> {
+    let configuration = asker.vault.configuration(&asker.administrator).await?;
+    Ok(Json(configuration))
 }
 
 async fn apply(
-    State(app): State<Arc<App>>,
-    Extension(administrator): Extension<Administrator>,
-    Extension(caller): Extension<Caller>,
+    asker: Asker,
     Query(query): Query<ConfigureQuery>,
     JsonBody(body): JsonBody<MOST_BYTES>,
 ) -> Result<Json<Configured>, Failure> {
-    let configured = app
+    let configured = asker
         .vault
-        .configure(&administrator, body, &query, &caller)
+        .configure(&asker.administrator, body, &query, &asker.caller)
         .await?;
     Ok(Json(configured))
 }

@@ -3,19 +3,20 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Extension, Path, State};
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 use vault::{
-    Administrator, Caller, ConnectionCheck, ConnectionClients, ConnectionFilter,
-    ConnectionSettings, Document, EnabledClient, ManagedConnectionView, Patch, Source,
+    ConnectionCheck, ConnectionClients, ConnectionFilter, ConnectionSettings, Document,
+    EnabledClient, ManagedConnectionView, Patch, Source,
 };
 
 use crate::app::App;
 use crate::body::JsonBody;
 use crate::error::Failure;
+use crate::management::Asker;
 use crate::management::endpoint::Endpoint;
 use crate::management::listing::{self, Cursor, Paging};
 use crate::query::Query;
@@ -153,14 +154,12 @@ async fn list(
 }
 
 async fn create(
-    State(app): State<Arc<App>>,
-    Extension(administrator): Extension<Administrator>,
-    Extension(caller): Extension<Caller>,
+    asker: Asker,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<ManagedConnectionView>), Failure> {
-    let connection = app
+    let connection = asker
         .vault
-        .register_connection(&administrator, body, &caller)
+        .register_connection(&asker.administrator, body, &asker.caller)
         .await?;
     Ok((StatusCode::CREATED, Json(connection)))
 }
@@ -174,28 +173,30 @@ async fn show(
 }
 
 async fn change(
-    State(app): State<Arc<App>>,
-    Extension(administrator): Extension<Administrator>,
-    Extension(caller): Extension<Caller>,
+    asker: Asker,
     Path(id): Path<String>,
     JsonBody(body): JsonBody,
 ) -> Result<Json<ManagedConnectionView>, Failure> {
-    let connection = app
+    let connection = asker
         .vault
-        .change_connection(&administrator, &id, body, &caller)
+        .change_connection(&asker.administrator, &id, body, &asker.caller)
         .await?;
     Ok(Json(connection))
 }
 
 async fn delete(
-    State(app): State<Arc<App>>,
-    Extension(administrator): Extension<Administrator>,
-    Extension(caller): Extension<Caller>,
+    asker: Asker,
     Path(id): Path<String>,
     Query(query): Query<DeleteQuery>,
 ) -> Result<StatusCode, Failure> {
-    app.vault
-        .delete_connection(&administrator, &id, query.delete_accounts, &caller)
+    asker
+        .vault
+        .delete_connection(
+            &asker.administrator,
+            &id,
+            query.delete_accounts,
+            &asker.caller,
+        )
         .await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -213,15 +214,14 @@ async fn list_clients(
 }
 
 async fn change_clients(
-    State(app): State<Arc<App>>,
-    Extension(administrator): Extension<Administrator>,
-    Extension(caller): Extension<Caller>,
+    asker: Asker,
     Path(id): Path<String>,
     JsonBody(body): JsonBody,
 ) -> Result<StatusCode, Failure> {
     let clients = ConnectionClients::read(body, Source::Body)?;
-    app.vault
-        .change_connection_clients(&administrator, &id, &clients, &caller)
+    asker
+        .vault
+        .change_connection_clients(&asker.administrator, &id, &clients, &asker.caller)
         .await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Extension, Path, State};
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
-use vault::{Administrator, Caller, ConsentFilter, ConsentView};
+use vault::{ConsentFilter, ConsentView};
 
 use crate::app::App;
 use crate::error::Failure;
+use crate::management::Asker;
 use crate::management::endpoint::Endpoint;
 use crate::management::listing::Paging;
 use crate::query::Query;
@@ -80,25 +81,20 @@ async fn list(
 }
 
 async fn delete_of_user(
-    State(app): State<Arc<App>>,
-    Extension(administrator): Extension<Administrator>,
-    Extension(caller): Extension<Caller>,
+    asker: Asker,
     Query(query): Query<UserQuery>,
 ) -> Result<StatusCode, Failure> {
-    app.vault
-        .delete_consents_of(&administrator, &query.user_id, &caller)
+    asker
+        .vault
+        .delete_consents_of(&asker.administrator, &query.user_id, &asker.caller)
         .await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn delete(
-    State(app): State<Arc<App>>,
-    Extension(administrator): Extension<Administrator>,
-    Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
-) -> Result<StatusCode, Failure> {
-    app.vault
-        .delete_consent(&administrator, &id, &caller)
+async fn delete(asker: Asker, Path(id): Path<String>) -> Result<StatusCode, Failure> {
+    asker
+        .vault
+        .delete_consent(&asker.administrator, &id, &asker.caller)
         .await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -3,16 +3,17 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Extension, Path, State};
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
-use vault::{Administrator, ApiSettings, ApiView, Caller, Patch};
+use vault::{ApiSettings, ApiView, Patch};
 
 use crate::app::App;
 use crate::body::JsonBody;
 use crate::error::Failure;
+use crate::management::Asker;
 use crate::management::endpoint::Endpoint;
 use crate::management::listing::Paging;
 use crate::query::Query;
@@ -74,14 +75,12 @@ async fn list(
 }
 
 async fn create(
-    State(app): State<Arc<App>>,
-    Extension(administrator): Extension<Administrator>,
-    Extension(caller): Extension<Caller>,
+    asker: Asker,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<ApiView>), Failure> {
-    let api = app
+    let api = asker
         .vault
-        .register_api(&administrator, body, &caller)
+        .register_api(&asker.administrator, body, &asker.caller)
         .await?;
     Ok((StatusCode::CREATED, Json(api)))
 }
@@ -94,26 +93,22 @@ async fn show(
 }
 
 async fn change(
-    State(app): State<Arc<App>>,
-    Extension(administrator): Extension<Administrator>,
-    Extension(caller): Extension<Caller>,
+    asker: Asker,
     Path(id): Path<String>,
     JsonBody(body): JsonBody,
 ) -> Result<Json<ApiView>, Failure> {
     let patch = Patch::read(body)?;
-    let api = app
+    let api = asker
         .vault
-        .change_api(&administrator, &id, &patch, &caller)
+        .change_api(&asker.administrator, &id, &patch, &asker.caller)
         .await?;
     Ok(Json(api))
 }
 
-async fn delete(
-    State(app): State<Arc<App>>,
-    Extension(administrator): Extension<Administrator>,
-    Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
-) -> Result<StatusCode, Failure> {
-    app.vault.delete_api(&administrator, &id, &caller).await?;
+async fn delete(asker: Asker, Path(id): Path<String>) -> Result<StatusCode, Failure> {
+    asker
+        .vault
+        .delete_api(&asker.administrator, &id, &asker.caller)
+        .await?;
     Ok(StatusCode::NO_CONTENT)
 }

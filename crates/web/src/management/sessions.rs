@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Extension, Path, State};
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use vault::{Administrator, Caller, RefreshTokenView, SessionView};
+use vault::{RefreshTokenView, SessionView};
 
 use crate::app::App;
 use crate::error::Failure;
+use crate::management::Asker;
 use crate::management::endpoint::Endpoint;
 
 pub(crate) fn endpoints() -> Vec<Endpoint> {
@@ -52,14 +53,10 @@ async fn show_session(
     Ok(Json(app.vault.view_session(&id).await?))
 }
 
-async fn end_session(
-    State(app): State<Arc<App>>,
-    Extension(administrator): Extension<Administrator>,
-    Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
-) -> Result<StatusCode, Failure> {
-    app.vault
-        .revoke_session(&administrator, &id, &caller)
+async fn end_session(asker: Asker, Path(id): Path<String>) -> Result<StatusCode, Failure> {
+    asker
+        .vault
+        .revoke_session(&asker.administrator, &id, &asker.caller)
         .await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -71,14 +68,10 @@ async fn show_refresh_token(
     Ok(Json(app.vault.view_refresh_token(&id).await?))
 }
 
-async fn end_refresh_token(
-    State(app): State<Arc<App>>,
-    Extension(administrator): Extension<Administrator>,
-    Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
-) -> Result<StatusCode, Failure> {
-    app.vault
-        .end_refresh_token(&administrator, &id, &caller)
+async fn end_refresh_token(asker: Asker, Path(id): Path<String>) -> Result<StatusCode, Failure> {
+    asker
+        .vault
+        .end_refresh_token(&asker.administrator, &id, &asker.caller)
         .await?;
     Ok(StatusCode::NO_CONTENT)
 }

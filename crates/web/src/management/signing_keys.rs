@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Extension, Path, State};
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use vault::{Administrator, Caller, SigningKeyView};
+use vault::SigningKeyView;
 
 use crate::app::App;
 use crate::error::Failure;
+use crate::management::Asker;
 use crate::management::endpoint::Endpoint;
 use crate::query::Query;
 
@@ -69,27 +70,21 @@ async fn show(
 }
 
 async fn rotate(
-    State(app): State<Arc<App>>,
-    Extension(administrator): Extension<Administrator>,
-    Extension(caller): Extension<Caller>,
+    asker: Asker,
     Query(query): Query<RotateQuery>,
 ) -> Result<(StatusCode, Json<SigningKeyView>), Failure> {
     let alg = query.alg.unwrap_or_else(|| "RS256".to_owned());
-    let key = app
+    let key = asker
         .vault
-        .rotate_named_signing_key(&administrator, &alg, &caller)
+        .rotate_named_signing_key(&asker.administrator, &alg, &asker.caller)
         .await?;
     Ok((StatusCode::CREATED, Json(key)))
 }
 
-async fn revoke(
-    State(app): State<Arc<App>>,
-    Extension(administrator): Extension<Administrator>,
-    Extension(caller): Extension<Caller>,
-    Path(kid): Path<String>,
-) -> Result<Json<SigningKeyView>, Failure> {
-    app.vault
-        .revoke_signing_key(&administrator, &kid, &caller)
+async fn revoke(asker: Asker, Path(kid): Path<String>) -> Result<Json<SigningKeyView>, Failure> {
+    asker
+        .vault
+        .revoke_signing_key(&asker.administrator, &kid, &asker.caller)
         .await?;
-    Ok(Json(app.vault.view_signing_key(&kid).await?))
+    Ok(Json(asker.vault.view_signing_key(&kid).await?))
 }

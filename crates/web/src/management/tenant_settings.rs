@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Extension, State};
+use axum::extract::State;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use vault::{Administrator, Caller, Patch, TenantSettings};
+use vault::{Patch, TenantSettings};
 
 use crate::app::App;
 use crate::body::JsonBody;
 use crate::error::Failure;
+use crate::management::Asker;
 use crate::management::endpoint::Endpoint;
 use crate::query::Query;
 
@@ -55,16 +56,11 @@ async fn show(
     Ok(Json(app.vault.tenant_settings().await?))
 }
 
-async fn change(
-    State(app): State<Arc<App>>,
-    Extension(administrator): Extension<Administrator>,
-    Extension(caller): Extension<Caller>,
-    JsonBody(body): JsonBody,
-) -> Result<Json<TenantSettings>, Failure> {
+async fn change(asker: Asker, JsonBody(body): JsonBody) -> Result<Json<TenantSettings>, Failure> {
     let patch = Patch::read(body)?;
-    let settings = app
+    let settings = asker
         .vault
-        .change_tenant_settings(&administrator, &patch, &caller)
+        .change_tenant_settings(&asker.administrator, &patch, &asker.caller)
         .await?;
     Ok(Json(settings))
 }

@@ -3,19 +3,20 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Extension, Path, State};
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 use vault::{
-    Administrator, Caller, Document, Patch, RefreshTokenView, RevokeAccess, SessionView, Source,
-    UserAccountView, UserSettings, UserView, Window,
+    Document, Patch, RefreshTokenView, RevokeAccess, SessionView, Source, UserAccountView,
+    UserSettings, UserView, Window,
 };
 
 use crate::app::App;
 use crate::body::JsonBody;
 use crate::error::Failure;
+use crate::management::Asker;
 use crate::management::endpoint::Endpoint;
 use crate::management::listing::{self, Cursor, Paging};
 use crate::query::Query;
@@ -171,14 +172,12 @@ async fn list_by_email(
 }
 
 async fn create(
-    State(app): State<Arc<App>>,
-    Extension(administrator): Extension<Administrator>,
-    Extension(caller): Extension<Caller>,
+    asker: Asker,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<UserView>), Failure> {
-    let user = app
+    let user = asker
         .vault
-        .register_user(&administrator, body, &caller)
+        .register_user(&asker.administrator, body, &asker.caller)
         .await?;
     Ok((StatusCode::CREATED, Json(user)))
 }
@@ -192,26 +191,22 @@ async fn show(
 }
 
 async fn change(
-    State(app): State<Arc<App>>,
-    Extension(administrator): Extension<Administrator>,
-    Extension(caller): Extension<Caller>,
+    asker: Asker,
     Path(id): Path<String>,
     JsonBody(body): JsonBody,
 ) -> Result<Json<UserView>, Failure> {
-    let user = app
+    let user = asker
         .vault
-        .change_user(&administrator, &id, body, &caller)
+        .change_user(&asker.administrator, &id, body, &asker.caller)
         .await?;
     Ok(Json(user))
 }
 
-async fn delete(
-    State(app): State<Arc<App>>,
-    Extension(administrator): Extension<Administrator>,
-    Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
-) -> Result<StatusCode, Failure> {
-    app.vault.delete_user(&administrator, &id, &caller).await?;
+async fn delete(asker: Asker, Path(id): Path<String>) -> Result<StatusCode, Failure> {
+    asker
+        .vault
+        .delete_user(&asker.administrator, &id, &asker.caller)
+        .await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -225,13 +220,12 @@ async fn list_accounts(
 }
 
 async fn disconnect(
-    State(app): State<Arc<App>>,
-    Extension(administrator): Extension<Administrator>,
-    Extension(caller): Extension<Caller>,
+    asker: Asker,
     Path((id, account_id)): Path<(String, String)>,
 ) -> Result<StatusCode, Failure> {
-    app.vault
-        .disconnect_for(&administrator, &id, &account_id, &caller)
+    asker
+        .vault
+        .disconnect_for(&asker.administrator, &id, &account_id, &asker.caller)
         .await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -245,14 +239,10 @@ async fn list_sessions(
     listing::answer_by_cursor("sessions", listed)
 }
 
-async fn end_sessions(
-    State(app): State<Arc<App>>,
-    Extension(administrator): Extension<Administrator>,
-    Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
-) -> Result<StatusCode, Failure> {
-    app.vault
-        .revoke_sessions(&administrator, &id, &caller)
+async fn end_sessions(asker: Asker, Path(id): Path<String>) -> Result<StatusCode, Failure> {
+    asker
+        .vault
+        .revoke_sessions(&asker.administrator, &id, &asker.caller)
         .await?;
     Ok(StatusCode::ACCEPTED)
 }
@@ -266,28 +256,23 @@ async fn list_refresh_tokens(
     listing::answer_by_cursor("tokens", listed)
 }
 
-async fn end_refresh_tokens(
-    State(app): State<Arc<App>>,
-    Extension(administrator): Extension<Administrator>,
-    Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
-) -> Result<StatusCode, Failure> {
-    app.vault
-        .end_refresh_tokens(&administrator, &id, &caller)
+async fn end_refresh_tokens(asker: Asker, Path(id): Path<String>) -> Result<StatusCode, Failure> {
+    asker
+        .vault
+        .end_refresh_tokens(&asker.administrator, &id, &asker.caller)
         .await?;
     Ok(StatusCode::ACCEPTED)
 }
 
 async fn revoke_access(
-    State(app): State<Arc<App>>,
-    Extension(administrator): Extension<Administrator>,
-    Extension(caller): Extension<Caller>,
+    asker: Asker,
     Path(id): Path<String>,
     JsonBody(body): JsonBody,
 ) -> Result<StatusCode, Failure> {
     let what = RevokeAccess::read(body, Source::Body)?;
-    app.vault
-        .revoke_access(&administrator, &id, &what, &caller)
+    asker
+        .vault
+        .revoke_access(&asker.administrator, &id, &what, &asker.caller)
         .await?;
     Ok(StatusCode::NO_CONTENT)
 }
