@@ -265,6 +265,28 @@ fn every_resource_is_looked_after() {
 }
 
 #[test]
+fn accounts_come_along_into_a_vault_that_runs() {
+    let dev = Dev::start(&[]);
+    let text = std::fs::read_to_string(dev.path(".tokenvault/dev.json")).unwrap();
+    let file: Value = serde_json::from_str(&text).unwrap();
+    let line = json!({
+        "user": file["user"]["user_id"],
+        "connection": "sandbox",
+        "access_token": "hush-hush",
+        "account": {"id": "sandbox-zoe", "login": "zoe"},
+    });
+    let ended = dev.fed(&["import", "-", "--json"], &line.to_string());
+    let counts: Value = serde_json::from_str(&ended).unwrap();
+    assert_eq!(counts["connected"], 1, "{counts}");
+    let accounts = dev.json(&["account", "list", "demo@example.com", "--json"]);
+    assert_eq!(accounts[0]["connection"], "sandbox", "{accounts}");
+    let log = dev.done(&["logs", "list", "--search", "event:account.imported"]);
+    assert!(log.contains("sandbox") && !log.contains("hush"), "{log}");
+    let (code, text) = dev.refused(&["import", "nowhere.jsonl"]);
+    assert_eq!((code, text.contains("nowhere.jsonl")), (1, true), "{text}");
+}
+
+#[test]
 fn exit_codes_and_sentences_say_what_is_wrong() {
     let dev = Dev::start(&[]);
     let (code, text) = dev.refused(&["client", "show", "Nobody"]);

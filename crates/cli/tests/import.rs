@@ -8,7 +8,7 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use acceptance::{World, story};
@@ -186,6 +186,20 @@ story!(what_is_refused_is_reported_and_the_rest_comes_in, |world| {
     }
 });
 
+/// Waits until a run has come so far.
+async fn until_accounts(world: &World, run: &mut Child, least: i64) -> Result<()> {
+    for _ in 0..10_000 {
+        if accounts(world).await >= least {
+            return Ok(());
+        }
+        if run.try_wait()?.is_some() {
+            bail!("it ended by itself");
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    bail!("it did not come to {least} accounts")
+}
+
 story!(
     killed_in_the_middle_it_goes_on_and_neither_doubles_nor_misses_a_line,
     |world| {
@@ -196,24 +210,27 @@ story!(
             .map(|index| line(&user, &format!("a{index}")).to_string())
             .collect();
         let file = write(world, "many.jsonl", &lines);
-        let mut child = command(world, &[text(&file)]).spawn()?;
-        for _ in 0..6000 {
-            if accounts(world).await >= 1000 {
-                break;
-            }
-            if child.try_wait()?.is_some() {
-                bail!("it ended by itself");
-            }
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
         // SIGKILL: nothing is tidied up.
+        let mut child = command(world, &[text(&file)]).spawn()?;
+        until_accounts(world, &mut child, 500).await?;
         child.kill()?;
         child.wait()?;
+        let killed = accounts(world).await;
+        assert!(killed < LINES as i64 && killed % 500 == 0, "{killed}");
+        // SIGINT: the transaction that is under way is the last.
+        let mut child = command(world, &[text(&file)]).spawn()?;
+        until_accounts(world, &mut child, killed + 500).await?;
+        let id = child.id().to_string();
+        Command::new("kill").args(["-INT", &id]).status()?;
+        let output = tokio::task::spawn_blocking(|| child.wait_with_output()).await??;
+        let stopped = ended(&output);
         let so_far = accounts(world).await;
-        let whole_batches = so_far % 500 == 0;
+        assert!(so_far < LINES as i64 && so_far % 500 == 0, "{so_far}");
+        assert_eq!(stopped.code, 1);
         assert!(
-            so_far < LINES as i64 && so_far >= 1000 && whole_batches,
-            "{so_far}"
+            stopped.stderr.contains("the same command again goes on"),
+            "{}",
+            stopped.stderr
         );
         let rest = run(world, &[text(&file), "--json"]).await?;
         assert_eq!(rest.code, 0, "{}", rest.stderr);

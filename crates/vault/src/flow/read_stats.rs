@@ -92,7 +92,9 @@ impl Vault {
                     ("sign_up", "succeeded") => &mut stats.signups,
                     ("exchange", "succeeded") => &mut stats.exchanges,
                     ("exchange", _) => &mut stats.refused_exchanges,
-                    ("connect.completed", "succeeded") => &mut stats.accounts_connected,
+                    ("account.imported" | "connect.completed", "succeeded") => {
+                        &mut stats.accounts_connected
+                    }
                     ("account.disconnected", "succeeded") => &mut stats.accounts_disconnected,
                     ("provider.refresh", "succeeded") => &mut stats.refreshes,
                     _ => continue,
