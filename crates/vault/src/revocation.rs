@@ -135,13 +135,15 @@ pub(crate) fn delete_statement(id: &str) -> Statement {
     Statement::new("delete from revocations where id = $1", params![id])
 }
 
+// `cross join` keeps SQLite from reading every account: the few connections first, then their index by subject.
+
 /// Whether the same grant may be somebody else's too: the account is connected through the same client at the provider,
 /// by another user or at another connection, or by the same user once more.
 pub(crate) fn shared_statement(strategy: &str, client_id: &str, subject: &str) -> Statement {
     Statement::new(
-        "select a.id from accounts a
-           join connections c on c.id = a.connection_id
-          where a.subject = $3 and c.strategy = $1 and c.client_id = $2
+        "select a.id from connections c
+          cross join accounts a
+          where c.strategy = $1 and c.client_id = $2 and a.connection_id = c.id and a.subject = $3
           limit 1",
         params![strategy, client_id, subject],
     )
@@ -155,9 +157,9 @@ pub(crate) fn elsewhere_statement(
     (user_id, connection_id): (&str, &str),
 ) -> Statement {
     Statement::new(
-        "select a.id from accounts a
-           join connections c on c.id = a.connection_id
-          where a.subject = $3 and c.strategy = $1 and c.client_id = $2
+        "select a.id from connections c
+          cross join accounts a
+          where c.strategy = $1 and c.client_id = $2 and a.connection_id = c.id and a.subject = $3
             and not (a.user_id = $4 and a.connection_id = $5)
           limit 1",
         params![strategy, client_id, subject, user_id, connection_id],
