@@ -47,6 +47,14 @@ impl Load {
         self.latencies.get(place).copied().unwrap_or_default()
     }
 
+    /// Takes another one in, as if it had come after this one. The latencies are not in order afterwards.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.elapsed += other.elapsed;
+        self.latencies.extend(other.latencies);
+        self.errors += other.errors;
+        self.first_error = self.first_error.take().or(other.first_error);
+    }
+
     /// A phase with errors is no measurement.
     pub(crate) fn check(&self) -> Result<()> {
         if let Some(first) = &self.first_error {
@@ -107,10 +115,7 @@ impl Fleet {
         }
         let mut load = Load::default();
         while let Some(seen) = tasks.join_next().await {
-            let seen = seen?;
-            load.latencies.extend(seen.latencies);
-            load.errors += seen.errors;
-            load.first_error = load.first_error.or(seen.first_error);
+            load.add(seen?);
         }
         load.elapsed = begun.elapsed();
         load.latencies.sort_unstable();

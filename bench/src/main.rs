@@ -35,9 +35,10 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
 
 use crate::database::{Databases, Engine};
+use crate::load::Load;
 use crate::process::ServerProcess;
 use crate::report::{Figures, Report};
-use crate::target::{Errand, Exchange, Requests};
+use crate::target::{Ask, Errand, Exchange, Requests};
 
 /// The one that `tokenvault` runs with.
 #[global_allocator]
@@ -45,6 +46,11 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Every phase is preceded by this much of the same load, uncounted.
 const WARM_UP: Duration = Duration::from_secs(1);
+/// The callers of a herd, and how often there is one.
+const HERD: usize = 1000;
+const HERDS: usize = 10;
+/// When it is over at the latest.
+const HERD_DEADLINE: Duration = Duration::from_secs(30);
 /// A worker's request is good for 60 seconds after it was signed; signing ahead takes part of them.
 const LONGEST_WORKER_PHASE: u64 = 30;
 
@@ -195,7 +201,8 @@ async fn measure_engine(
             eprintln!("{engine}, {exchange}: {name}");
             let target = server.target(*exchange);
             let requests = async |count| target.prepare(path, count).await;
-            let figures = measure_phase(server, databases, requests, options)
+            let connections = usize::from(options.connections);
+            let figures = measure_phase(server, databases, requests, connections, options)
                 .await
                 .with_context(|| format!("{exchange} at the {name}"))?;
             if figures.has_failed() {
@@ -240,9 +247,15 @@ async fn measure_errands(
             };
             eprintln!("{engine}, {what}");
             let requests = async |_| Ok(ask.again_and_again());
-            let figures = measure_phase(vault, databases, requests, options)
-                .await
-                .with_context(|| what.clone())?;
+            let measured = match errand {
+                Errand::Herd => measure_herd(vault, databases, &ask).await,
+                Errand::Refresh => measure_phase(vault, databases, requests, 1, options).await,
+                _ => {
+                    let connections = usize::from(options.connections);
+                    measure_phase(vault, databases, requests, connections, options).await
+                }
+            };
+            let figures = measured.with_context(|| what.clone())?;
             if figures.has_failed() {
                 eprintln!("{}", vault.last_of_log());
             }
@@ -257,10 +270,10 @@ async fn measure_phase(
     server: &ServerProcess,
     databases: &Databases,
     prepare: impl AsyncFn(usize) -> Result<Arc<Requests>>,
+    connections: usize,
     options: &Options,
 ) -> Result<Figures> {
     let address = server.address();
-    let connections = usize::from(options.connections);
     let requests = prepare(20_000).await?;
     let warm_up = load::connect(address, connections)
         .await?
@@ -278,4 +291,17 @@ async fn measure_phase(
         .await?;
     let after = server.cpu(databases).await?;
     Ok(Figures::of(&load, &before.until(&after), server.memory()?))
+}
+
+/// Callers that all find the same token too old, at once.
+async fn measure_herd(server: &ServerProcess, databases: &Databases, ask: &Ask) -> Result<Figures> {
+    let before = server.cpu(databases).await?;
+    let mut all = Load::default();
+    for _ in 0..HERDS {
+        let fleet = load::connect(server.address(), HERD).await?;
+        all.add(fleet.run(ask.times(HERD), HERD_DEADLINE).await?);
+    }
+    let after = server.cpu(databases).await?;
+    all.latencies.sort_unstable();
+    Ok(Figures::of(&all, &before.until(&after), server.memory()?))
 }

@@ -264,6 +264,17 @@ async fn errands(
         ("grant_type", grant::REFRESH_TOKEN),
         ("refresh_token", refresh_token),
     ];
+    let must_refresh = [
+        ("grant_type", grant::TOKEN_VAULT),
+        ("subject_token", refresh_token),
+        ("subject_token_type", grant::TOKEN_TYPE_REFRESH_TOKEN),
+        (
+            "requested_token_type",
+            grant::TOKEN_TYPE_FEDERATED_CONNECTION,
+        ),
+        ("connection", CONNECTION),
+        ("min_ttl", "86400"),
+    ];
     let answer = browser
         .expect(
             Method::POST,
@@ -290,6 +301,7 @@ async fn errands(
     let all = Errand::ALL.map(|errand| match errand {
         Errand::RefreshGrant => Ok(post(token(&seeded.web, &refresh))),
         Errand::ClientCredentials => Ok(post(token(&seeded.administrator, &credentials))),
+        Errand::Refresh | Errand::Herd => Ok(post(token(&seeded.web, &must_refresh))),
         Errand::Accounts => Ok(get("/me/v1/connected-accounts/accounts", me_token.clone())),
         Errand::Users => Ok(get(
             "/api/v2/users?take=100",

@@ -47,6 +47,10 @@ pub(crate) enum Errand {
     RefreshGrant,
     /// The client credentials grant: a new access token.
     ClientCredentials,
+    /// An exchange that has to refresh, one after the other: it asks for more life than any token has left.
+    Refresh,
+    /// The same by a thousand callers at once, ten times.
+    Herd,
     /// A user's connected accounts.
     Accounts,
     /// A hundred users by cursor, from the middle of the list on.
@@ -54,9 +58,11 @@ pub(crate) enum Errand {
 }
 
 impl Errand {
-    pub(crate) const ALL: [Self; 4] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::RefreshGrant,
         Self::ClientCredentials,
+        Self::Refresh,
+        Self::Herd,
         Self::Accounts,
         Self::Users,
     ];
@@ -67,6 +73,8 @@ impl fmt::Display for Errand {
         f.pad(match self {
             Self::RefreshGrant => "grant: refresh token",
             Self::ClientCredentials => "grant: client credentials",
+            Self::Refresh => "exchange that must refresh",
+            Self::Herd => "a herd of 1000, ten times",
             Self::Accounts => "a user's accounts",
             Self::Users => "100 users by cursor",
         })
@@ -98,6 +106,19 @@ pub(crate) struct Ask {
 impl Ask {
     /// As many of it as are wanted.
     pub(crate) fn again_and_again(&self) -> Arc<Requests> {
+        self.with(Bodies::Repeated(self.body()))
+    }
+
+    /// So many of it.
+    pub(crate) fn times(&self, count: usize) -> Arc<Requests> {
+        self.with(Bodies::Once(vec![self.body(); count]))
+    }
+
+    fn body(&self) -> Bytes {
+        self.form.clone().unwrap_or_default().into()
+    }
+
+    fn with(&self, bodies: Bodies) -> Arc<Requests> {
         Arc::new(Requests {
             method: match self.form {
                 Some(_) => Method::POST,
@@ -105,7 +126,7 @@ impl Ask {
             },
             path: self.path.clone(),
             bearer: self.bearer.clone(),
-            bodies: Bodies::Repeated(self.form.clone().unwrap_or_default().into()),
+            bodies,
         })
     }
 }
