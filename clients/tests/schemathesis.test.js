@@ -42,6 +42,9 @@ async function attack(operations) {
     const { stdout } = await run(process.env.TOKENVAULT, ['dev-token', 'management', '--data', path.join(scratch, 'vault')]);
     const token = stdout.trim();
     const settings = { '--tls-verify': dev.ca_file, '--header': `Authorization: Bearer ${token}`, '--checks': CHECKS };
+    // Hypothesis gives up where making a request takes it long, as for the largest bodies on a busy machine; that says
+    // nothing about the vault.
+    settings['--suppress-health-check'] = 'too_slow,data_too_large';
     // The same requests in every run.
     Object.assign(settings, { '--seed': 1, '--max-examples': 10, '--phases': 'examples,coverage,fuzzing' });
     const flags = ['--generation-deterministic', '--continue-on-failure', '--no-color'];
@@ -51,7 +54,7 @@ async function attack(operations) {
       maxBuffer: 64 * 1024 * 1024,
     }).then(
       ({ stdout: said }) => ({ passed: true, said }),
-      (error) => ({ passed: false, said: `${error.message}${error.stdout}${error.stderr}` }),
+      (error) => ({ passed: false, said: `exit ${error.code}\n${error.stderr}${error.stdout.slice(-6000)}` }),
     );
   } finally {
     await vault?.stop();
