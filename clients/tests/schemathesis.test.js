@@ -42,9 +42,6 @@ async function attack(operations) {
     const { stdout } = await run(process.env.TOKENVAULT, ['dev-token', 'management', '--data', path.join(scratch, 'vault')]);
     const token = stdout.trim();
     const settings = { '--tls-verify': dev.ca_file, '--header': `Authorization: Bearer ${token}`, '--checks': CHECKS };
-    // Hypothesis gives up where making a request takes it long, as for the largest bodies on a busy machine; that says
-    // nothing about the vault.
-    settings['--suppress-health-check'] = 'too_slow,data_too_large';
     // The same requests in every run.
     Object.assign(settings, { '--seed': 1, '--max-examples': 10, '--phases': 'examples,coverage,fuzzing' });
     const flags = ['--generation-deterministic', '--continue-on-failure', '--no-color'];

@@ -156,10 +156,21 @@ impl World {
 
     /// Says bytes to the first node that no HTTP library would say, and returns what it answers until it hangs up.
     pub async fn say(&mut self, bytes: &[u8]) -> Result<String> {
+        self.say_with_a_break(bytes, b"").await
+    }
+
+    /// The same, with so long a break after the first bytes that the node has dealt with them: it answers another
+    /// request meanwhile.
+    pub async fn say_with_a_break(&mut self, first: &[u8], rest: &[u8]) -> Result<String> {
         let origin = self.origin();
         let mut stream = TcpStream::connect(origin.trim_start_matches("http://")).await?;
         // A server that has heard enough stops reading.
-        let _ = stream.write_all(bytes).await;
+        let _ = stream.write_all(first).await;
+        if !rest.is_empty() {
+            let another = self.agent.request(Method::GET, &self.url("oauth/token"));
+            self.send(another).await?;
+            let _ = stream.write_all(rest).await;
+        }
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer).await;
         let answer = String::from_utf8_lossy(&answer).into_owned();

@@ -135,6 +135,29 @@ story!(in_01_02_04_07_json_that_is_none, |world| {
         )
         .await?;
     assert_eq!(reply.status, 401, "{}", reply.text);
+    // And its next request on the connection is heard, however late the body of the first one came.
+    for request in [
+        "POST /api/v2/clients HTTP/1.1",
+        "DELETE /api/v2/configuration HTTP/1.1",
+        "POST /nowhere HTTP/1.1",
+    ] {
+        for (length, body) in [
+            ("content-length: 5", "hello"),
+            ("transfer-encoding: chunked", "5\r\nhello\r\n0\r\n\r\n"),
+        ] {
+            let first =
+                format!("{request}\r\nhost: a\r\ncontent-type: text/plain\r\n{length}\r\n\r\n");
+            let next = "GET /nowhere HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+            let said = world
+                .say_with_a_break(first.as_bytes(), format!("{body}{next}").as_bytes())
+                .await?;
+            assert_eq!(
+                said.matches("HTTP/1.1 ").count(),
+                2,
+                "{request} {length}: {said}"
+            );
+        }
+    }
     // What only the flat objects of OAuth refuse: lists and objects, a NUL, a hundred names and more.
     let good = client_credentials(world);
     for (what, name, value) in [

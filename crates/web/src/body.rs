@@ -12,18 +12,19 @@ use axum::http::{HeaderMap, HeaderName};
 use bytes::Bytes;
 
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::Frame;
+use hyper::body::{Frame, SizeHint};
 use oauth::params::Params;
 use serde_json::Value;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::error::{Failure, HttpRefusal};
 
 /// The largest body that an endpoint reads, but for the one that takes a whole configuration.
 pub(crate) const MOST_BYTES: usize = 64 * 1024;
 
-/// The largest body that is read to its end although it is refused.
-const MOST_DISCARDED: u64 = 16 * 1024 * 1024;
+/// As much of a body is read to its end although nobody wants it.
+const MOST_DISCARDED: usize = 16 * 1024 * 1024;
 
 /// How long a body may take to arrive.
 const BODY_DEADLINE: Duration = Duration::from_secs(20);
@@ -138,15 +139,15 @@ async fn read(request: Request, most: usize) -> Result<Bytes, Failure> {
     }
 }
 
-/// Lends a large body to whoever handles the request. Lent bodies come back, to be read to their end: a client that
-/// still sends when it is answered sees its connection reset, and not the answer.
+/// Lends the body to whoever handles the request. It comes back, to be read to its end: where some of it is still on its
+/// way when the answer is written, hyper closes the connection, and the client loses the answer, or what it asks next.
 ///
-/// None where there is nothing to bring home: a small body is in the connection's buffer, one without bounds is not
-/// worth it, and whoever waits to be told to go on has sent nothing.
-pub(crate) fn lend(request: &mut Request) -> Option<oneshot::Receiver<Body>> {
+/// None where there is nothing to bring home: no body, one too large to be worth it, or one whose client waits to be
+/// told to go on.
+pub(crate) fn lend(request: &mut Request) -> Option<Loan> {
     let headers = request.headers();
-    let length = announced(headers)?;
-    if length <= MOST_BYTES as u64 || length > MOST_DISCARDED || headers.contains_key(EXPECT) {
+    let is_too_large = announced(headers).is_some_and(|length| length > MOST_DISCARDED as u64);
+    if request.body().is_end_stream() || is_too_large || headers.contains_key(EXPECT) {
         return None;
     }
     let (back, returned) = oneshot::channel();
@@ -155,17 +156,36 @@ pub(crate) fn lend(request: &mut Request) -> Option<oneshot::Receiver<Body>> {
         body,
         back: Some(back),
     });
-    Some(returned)
+    Some(Loan {
+        returned,
+        has_end: announced(request.headers()).is_some(),
+        due: Instant::now() + BODY_DEADLINE,
+    })
 }
 
-/// Reads what is left of a body that was lent, and keeps nothing of it.
-pub(crate) async fn read_to_its_end(returned: Option<oneshot::Receiver<Body>>) {
-    let Some(Ok(mut body)) = returned.map(|mut returned| returned.try_recv()) else {
-        return;
-    };
-    let to_its_end = async { while let Some(Ok(_)) = body.frame().await {} };
-    // Who takes too long has heard enough.
-    let _ = tokio::time::timeout(BODY_DEADLINE, to_its_end).await;
+/// A body that was lent.
+pub(crate) struct Loan {
+    returned: oneshot::Receiver<Body>,
+    /// Whether it was said how long it is.
+    has_end: bool,
+    /// Who takes longer to send it has heard enough.
+    due: Instant,
+}
+
+impl Loan {
+    /// Reads what is left of the body, and keeps nothing of it. With `is_last`, nothing follows on the connection, and
+    /// a body that may go on for ever is left alone.
+    pub(crate) async fn read_to_its_end(mut self, is_last: bool) {
+        if is_last && !self.has_end {
+            return;
+        }
+        let Ok(body) = self.returned.try_recv() else {
+            return;
+        };
+        let mut body = Limited::new(body, MOST_DISCARDED);
+        let to_its_end = async { while let Some(Ok(_)) = body.frame().await {} };
+        let _ = tokio::time::timeout_at(self.due, to_its_end).await;
+    }
 }
 
 struct Lent {
@@ -182,6 +202,14 @@ impl HttpBody for Lent {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

@@ -84,7 +84,11 @@ pub(crate) async fn edge(
         request.extensions_mut().insert(notes.clone());
         next.run(request).await
     };
-    body::read_to_its_end(lent).await;
+    if let Some(lent) = lent {
+        let failure = response.extensions().get::<Failure>();
+        lent.read_to_its_end(failure.is_some_and(error::ends_connection))
+            .await;
+    }
 
     let allow = response.headers_mut().remove(ALLOW);
     let mut failure = response.extensions_mut().remove::<Failure>();

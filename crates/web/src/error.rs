@@ -304,6 +304,20 @@ fn said_of_fault<'a>(fault: &Fault, caller: &Caller) -> Said<'a> {
     }
 }
 
+/// Whether the rest of the body is still on its way, or nobody knows where it ends: nothing else can follow it on its
+/// connection.
+pub(crate) fn ends_connection(failure: &Failure) -> bool {
+    matches!(
+        failure,
+        Failure::Http(
+            HttpRefusal::BodyBroken
+                | HttpRefusal::BodyTimedOut
+                | HttpRefusal::BodyTooLarge
+                | HttpRefusal::ContentEncoded
+        )
+    )
+}
+
 /// Makes the answer, and returns the private reason for the log line.
 pub(crate) fn render(
     failure: &Failure,
@@ -338,17 +352,7 @@ pub(crate) fn render(
     if let Some(allow) = allow {
         headers.insert(ALLOW, allow);
     }
-    // The rest of the body is still on its way, or nobody knows where it ends: nothing else can follow it on this
-    // connection.
-    if matches!(
-        failure,
-        Failure::Http(
-            HttpRefusal::BodyBroken
-                | HttpRefusal::BodyTimedOut
-                | HttpRefusal::BodyTooLarge
-                | HttpRefusal::ContentEncoded
-        )
-    ) {
+    if ends_connection(failure) {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     // The token endpoint and its siblings never challenge, whatever RFC 6749 §5.2 says of Basic: client libraries
