@@ -16,6 +16,7 @@ mod postgres;
 mod row;
 mod sql;
 mod sqlite;
+mod united;
 mod value;
 
 use std::time::Duration;

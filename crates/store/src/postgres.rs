@@ -1,8 +1,9 @@
 //! PostgreSQL: a pool of connections, prepared statements kept on each, statements sent without waiting for each
 //! other's answers.
 
+use std::collections::HashMap;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::BytesMut;
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
@@ -18,12 +19,15 @@ use crate::error::{Because, MigrateError, OpenError, ReadError, WriteError};
 use crate::migrate::{CREATE_TABLE, Migration};
 use crate::row::Row;
 use crate::sql::Dialect;
+use crate::united::{Part, United};
 use crate::value::Value;
 
 /// The most appended statements that one commit holds.
 const MOST_TOGETHER: usize = 500;
 /// How many appended statements may wait for a commit before callers wait to hand theirs over.
 const MOST_WAITING: usize = 10_000;
+/// The most queries that are sent as one. An import's hundreds are of too many combinations for each to be kept.
+const MOST_UNITED: usize = 6;
 /// Any number that no other program takes a lock with: "tokenvlt" in ASCII.
 const MIGRATION_LOCK: i64 = 0x746f_6b65_6e76_6c74;
 
@@ -31,6 +35,8 @@ const MIGRATION_LOCK: i64 = 0x746f_6b65_6e76_6c74;
 /// longer than the execution: they look up keys, and the values make no difference to the plan. Nor is any worth
 /// compiling.
 const PLAN_ONCE: &str = "-c plan_cache_mode=force_generic_plan -c jit=off";
+
+const UNUSED_TYPE: Because = Because("a column of a type that is not used here");
 
 /// `blob` is the one type name that PostgreSQL does not know. Two nodes may create it at once.
 const CREATE_BLOB: &str = "do $$ begin
@@ -42,9 +48,12 @@ end $$";
 pub(crate) struct Postgres {
     pool: Pool,
     dialect: Arc<Dialect>,
+    united: Arc<RwLock<AllUnited>>,
     appends: mpsc::Sender<Append>,
 }
 
+/// By the texts of the queries, each known by its place and length.
+type AllUnited = HashMap<Vec<(usize, usize)>, Arc<United>>;
 type Append = (Statement, oneshot::Sender<Result<(), WriteError>>);
 
 fn spell(sql: &str) -> String {
@@ -90,6 +99,7 @@ impl Postgres {
         Ok(Self {
             pool,
             dialect,
+            united: Arc::default(),
             appends,
         })
     }
@@ -109,27 +119,75 @@ impl Postgres {
                 .map_err(read_error)?;
             return Ok(vec![rows]);
         }
-        // Prepared before the transaction begins, so that the pipeline below is not held up.
-        for statement in &statements {
-            client
-                .prepare_cached(self.dialect.text(statement.sql))
-                .await
-                .map_err(read_error)?;
+        if statements.len() > MOST_UNITED {
+            return read_in_transaction(&client, &self.dialect, &statements).await;
         }
-        // One snapshot for all of them, and still one round trip: all is sent before the first answer is awaited.
-        let begin = client.batch_execute("begin isolation level repeatable read read only");
-        let all = join_all(
-            statements
-                .iter()
-                .map(|statement| run(&client, &self.dialect, statement)),
-        );
-        let end = client.batch_execute("commit");
-        let (begun, answers, _) = futures_util::future::join3(begin, all, end).await;
-        begun.map_err(read_error)?;
-        answers
-            .into_iter()
-            .map(|answer| answer.map(|(_, rows)| rows).map_err(read_error))
-            .collect()
+        // One statement sees one snapshot, and costs one message and one start in place of a transaction of many.
+        let united = self.united(&client, &statements).await?;
+        if !united.fits(statements.iter().map(|statement| &statement.params)) {
+            return Err(ReadError::Database(
+                Because("a wrong number of parameters").into(),
+            ));
+        }
+        let prepared = client
+            .prepare_cached(united.text)
+            .await
+            .map_err(read_error)?;
+        let params: Vec<&(dyn ToSql + Sync)> = statements
+            .iter()
+            .flat_map(|statement| &statement.params)
+            .map(|value| value as &(dyn ToSql + Sync))
+            .collect();
+        let mut answers = vec![Vec::new(); united.len()];
+        for row in client.query(&prepared, &params).await.map_err(read_error)? {
+            let number: i32 = row.try_get(0).map_err(read_error)?;
+            let query = usize::try_from(number).unwrap_or(usize::MAX);
+            if let (Some((begin, end)), Some(rows)) = (united.place(query), answers.get_mut(query))
+            {
+                rows.push(take(&row, begin, end).map_err(read_error)?);
+            }
+        }
+        Ok(answers)
+    }
+
+    /// Several queries as one. What their columns are, the server is asked once.
+    async fn united(
+        &self,
+        client: &Object,
+        statements: &[Statement],
+    ) -> Result<Arc<United>, ReadError> {
+        let key: Vec<(usize, usize)> = statements
+            .iter()
+            .map(|statement| (statement.sql.as_ptr() as usize, statement.sql.len()))
+            .collect();
+        let known = self
+            .united
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&key)
+            .cloned();
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let mut parts = Vec::with_capacity(statements.len());
+        for statement in statements {
+            let sql = self.dialect.text(statement.sql);
+            let prepared = client.prepare(sql).await.map_err(read_error)?;
+            let columns = prepared.columns().iter();
+            parts.push(Part {
+                sql,
+                params: prepared.params().len(),
+                columns: columns
+                    .map(|column| type_name(column.type_()))
+                    .collect::<Result<_, _>>()
+                    .map_err(|error| ReadError::Database(error.into()))?,
+            });
+        }
+        let mut all = self.united.write().unwrap_or_else(PoisonError::into_inner);
+        let made = all
+            .entry(key)
+            .or_insert_with(|| Arc::new(United::of(&parts)));
+        Ok(Arc::clone(made))
     }
 
     pub(crate) async fn write(&self, batch: Batch) -> Result<Written, WriteError> {
@@ -233,13 +291,58 @@ async fn run(
     let answer = client.query(&prepared, &params).await?;
     let mut rows = Vec::with_capacity(answer.len());
     for row in answer {
-        let mut values = Vec::with_capacity(row.len());
-        for index in 0..row.len() {
-            values.push(row.try_get::<_, Received>(index)?.0);
-        }
-        rows.push(Row::new(values));
+        rows.push(take(&row, 0, row.len())?);
     }
     Ok((u64::try_from(rows.len()).unwrap_or(u64::MAX), rows))
+}
+
+/// Many queries, each of its own; one snapshot and one round trip: all is sent before the first answer is awaited.
+async fn read_in_transaction(
+    client: &Object,
+    dialect: &Dialect,
+    statements: &[Statement],
+) -> Result<Vec<Vec<Row>>, ReadError> {
+    // Prepared before the transaction begins, so that the pipeline below is not held up.
+    for statement in statements {
+        client
+            .prepare_cached(dialect.text(statement.sql))
+            .await
+            .map_err(read_error)?;
+    }
+    let begin = client.batch_execute("begin isolation level repeatable read read only");
+    let all = join_all(
+        statements
+            .iter()
+            .map(|statement| run(client, dialect, statement)),
+    );
+    let end = client.batch_execute("commit");
+    let (begun, answers, _) = futures_util::future::join3(begin, all, end).await;
+    begun.map_err(read_error)?;
+    answers
+        .into_iter()
+        .map(|answer| answer.map(|(_, rows)| rows).map_err(read_error))
+        .collect()
+}
+
+/// Some columns of an answer, as a row.
+fn take(row: &tokio_postgres::Row, begin: usize, end: usize) -> Result<Row, tokio_postgres::Error> {
+    let mut values = Vec::with_capacity(end.saturating_sub(begin));
+    for index in begin..end {
+        values.push(row.try_get::<_, Received>(index)?.0);
+    }
+    Ok(Row::new(values))
+}
+
+/// What a null of a column's type is written as.
+fn type_name(ty: &Type) -> Result<&'static str, Because> {
+    Ok(match *ty {
+        Type::BOOL => "boolean",
+        Type::BYTEA => "bytea",
+        Type::INT4 => "integer",
+        Type::INT8 => "bigint",
+        Type::TEXT | Type::VARCHAR | Type::NAME | Type::UNKNOWN => "text",
+        _ => return Err(UNUSED_TYPE),
+    })
 }
 
 /// All or nothing. Two round trips: everything up to the judgement, then its end.
@@ -382,7 +485,7 @@ impl<'a> FromSql<'a> for Received {
             Type::TEXT | Type::VARCHAR | Type::NAME | Type::UNKNOWN => {
                 Value::Text(std::str::from_utf8(raw)?.to_owned())
             }
-            _ => return Err(Because("a column of a type that is not used here").into()),
+            _ => return Err(UNUSED_TYPE.into()),
         }))
     }
 

@@ -18,6 +18,7 @@ on_both_engines!(
     nulls_are_not_values,
     a_column_of_another_type_is_an_error,
     a_fraction_is_an_error,
+    several_answers_are_told_apart,
     an_unknown_type_leaves_the_connection_usable,
     a_wrong_number_of_parameters_is_an_error,
     a_text_with_a_nul_is_an_error,
@@ -255,6 +256,47 @@ async fn a_fraction_is_an_error(place: &Place) {
         matches!(written, Err(WriteError::Database(_))),
         "{written:?}"
     );
+}
+
+async fn several_answers_are_told_apart(place: &Place) {
+    let db = place.with_tables(TABLE).await;
+    for id in [3_i64, 1, 2] {
+        insert(&db, id, (id * 10).into(), "words".into(), Value::Null).await;
+    }
+    let descending = || {
+        Statement::new(
+            "select id, number from things where id < $2 and id > $1 order by id desc limit 2",
+            params![0, 4],
+        )
+    };
+    let few = |id: i64| Statement::new("select words from things where id = $1", params![id]);
+    // With few queries and with many.
+    for repeated in [1, 8] {
+        let mut asked = vec![few(9), descending(), few(1)];
+        for _ in 1..repeated {
+            asked.extend([few(9), descending(), few(1)]);
+        }
+        let answers = db.read_all(asked).await.unwrap();
+        assert_eq!(answers.len(), 3 * repeated);
+        for three in answers.chunks(3) {
+            assert!(three[0].is_empty());
+            let numbers: Vec<(i64, i64)> = three[1]
+                .iter()
+                .map(|row| (row.int(0).unwrap(), row.int(1).unwrap()))
+                .collect();
+            assert_eq!(numbers, [(3, 30), (2, 20)]);
+            assert_eq!(three[2].len(), 1);
+            assert_eq!(three[2][0].len(), 1);
+            assert_eq!(three[2][0].text(0).unwrap(), "words");
+        }
+    }
+    // As many as wanted in all, but not each.
+    let shifted = vec![
+        Statement::new("select id from things where id = $1", params![]),
+        Statement::new("select id from things where id = $1", params![1, 2]),
+    ];
+    let wrong = db.read_all(shifted).await;
+    assert!(matches!(wrong, Err(ReadError::Database(_))), "{wrong:?}");
 }
 
 async fn an_unknown_type_leaves_the_connection_usable(place: &Place) {
