@@ -18,7 +18,7 @@ use crate::batch::{Batch, Expect, Statement, Written};
 use crate::error::{Because, MigrateError, OpenError, ReadError, WriteError};
 use crate::migrate::{CREATE_TABLE, Migration};
 use crate::row::Row;
-use crate::sql::Dialect;
+use crate::sql::{Dialect, Place, place_of};
 use crate::united::{Part, United};
 use crate::value::Value;
 
@@ -52,8 +52,8 @@ pub(crate) struct Postgres {
     appends: mpsc::Sender<Append>,
 }
 
-/// By the texts of the queries, each known by its place and length.
-type AllUnited = HashMap<Vec<(usize, usize)>, Arc<United>>;
+/// By the texts of the queries.
+type AllUnited = HashMap<Vec<Place>, Arc<United>>;
 type Append = (Statement, oneshot::Sender<Result<(), WriteError>>);
 
 fn spell(sql: &str) -> String {
@@ -156,9 +156,9 @@ impl Postgres {
         client: &Object,
         statements: &[Statement],
     ) -> Result<Arc<United>, ReadError> {
-        let key: Vec<(usize, usize)> = statements
+        let key: Vec<Place> = statements
             .iter()
-            .map(|statement| (statement.sql.as_ptr() as usize, statement.sql.len()))
+            .map(|statement| place_of(statement.sql))
             .collect();
         let known = self
             .united

@@ -3,10 +3,18 @@
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
 
+/// Tells texts of the program apart without reading them.
+pub(crate) type Place = (usize, usize);
+
+/// A static text is known by its place and length.
+pub(crate) fn place_of(sql: &'static str) -> Place {
+    (sql.as_ptr() as usize, sql.len())
+}
+
 /// The SQL text of one engine, made once for each text of the program.
 pub(crate) struct Dialect {
     spell: fn(&str) -> String,
-    made: RwLock<HashMap<(usize, usize), &'static str>>,
+    made: RwLock<HashMap<Place, &'static str>>,
 }
 
 impl Dialect {
@@ -19,8 +27,7 @@ impl Dialect {
 
     /// The text as this engine takes it.
     pub(crate) fn text(&self, sql: &'static str) -> &'static str {
-        // A static text is known by its place and length.
-        let key = (sql.as_ptr() as usize, sql.len());
+        let key = place_of(sql);
         if let Some(made) = self
             .made
             .read()

@@ -15,11 +15,10 @@ pub(crate) struct Part<'a> {
 }
 
 /// The text of several queries as one, and how to tell their answers apart.
-#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct United {
     pub(crate) text: &'static str,
     /// Of each query, how many parameters it takes.
-    pub(crate) params: Vec<usize>,
+    params: Vec<usize>,
     /// Of each query, where its columns begin and end.
     places: Vec<(usize, usize)>,
 }
