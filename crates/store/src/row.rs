@@ -26,6 +26,14 @@ impl Row {
         self.values.is_empty()
     }
 
+    /// Takes the columns from `at` on away, as a row of their own: a joined query's answer falls into its tables' rows.
+    #[must_use]
+    pub fn split_off(&mut self, at: usize) -> Self {
+        Self {
+            values: self.values.split_off(at.min(self.values.len())),
+        }
+    }
+
     fn value(&self, index: usize) -> Result<&Value, ReadError> {
         self.values.get(index).ok_or(ReadError::Column { index })
     }

@@ -284,7 +284,7 @@ fn run_statement(
             values.push(match row.get_ref(index)? {
                 ValueRef::Null => Value::Null,
                 ValueRef::Integer(number) => Value::Int(number),
-                ValueRef::Text(text) => Value::Text(String::from_utf8_lossy(text).into_owned()),
+                ValueRef::Text(text) => Value::Text(text_of(text)),
                 ValueRef::Blob(bytes) => Value::Blob(bytes.to_vec()),
                 ValueRef::Real(_) => {
                     return Err(rusqlite::Error::InvalidColumnType(
@@ -299,6 +299,14 @@ fn run_statement(
     }
     // With `returning`, each row that comes back is a row that was touched.
     Ok((u64::try_from(rows.len()).unwrap_or(u64::MAX), rows))
+}
+
+/// What we wrote is UTF-8, and seen to be so at once; only what somebody else wrote is looked at letter by letter.
+fn text_of(bytes: &[u8]) -> String {
+    str::from_utf8(bytes).map_or_else(
+        |_| String::from_utf8_lossy(bytes).into_owned(),
+        str::to_owned,
+    )
 }
 
 struct Parameter<'a>(&'a Value);
@@ -348,72 +356,137 @@ fn write_together(connection: &Connection, dialect: &Dialect, waiting: Vec<Waiti
     if waiting.is_empty() {
         return;
     }
-    if let Err(error) = execute(connection, "begin immediate") {
-        let said = error.to_string();
-        for (_, reply) in waiting {
-            let _ = reply.send(Err(WriteError::Unavailable(said.clone().into())));
-        }
-        return;
-    }
-    let mut done = Vec::with_capacity(waiting.len());
-    for (batch, reply) in waiting {
-        let result = write_batch(connection, dialect, &batch);
-        done.push((result, reply));
-        if connection.is_autocommit() {
-            // The engine gave up the whole transaction (disk full, I/O error): nobody's batch is in it.
-            break_off(done);
-            return;
-        }
-    }
-    match execute(connection, "commit") {
-        Ok(()) => {
-            for (result, reply) in done {
-                let _ = reply.send(result);
-            }
-        }
-        Err(_) => {
-            let _ = execute(connection, "rollback");
-            break_off(done);
-        }
+    let (batches, replies): (Vec<_>, Vec<_>) = waiting.into_iter().unzip();
+    let answers = match write_all(connection, dialect, &batches, Care::Hopeful) {
+        Ok(answers) => answers,
+        Err(Undone::Torn) => write_all(connection, dialect, &batches, Care::Separate)
+            .unwrap_or_else(|undone| undone.answers(batches.len())),
+        Err(lost) => lost.answers(batches.len()),
+    };
+    for (reply, answer) in replies.into_iter().zip(answers) {
+        let _ = reply.send(answer);
     }
 }
 
-/// Tells everybody whose batch was fine until then that it is not committed.
-fn break_off(done: Vec<(Answer, oneshot::Sender<Answer>)>) {
-    for (result, reply) in done {
-        let _ = reply.send(
-            result.and_then(|_| Err(WriteError::Unavailable(Because("the commit failed").into()))),
-        );
+/// How batches of one transaction are kept from touching their neighbours.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Care {
+    /// Not at all: that one of them fails after it has written something is rare, and then everything is done again.
+    Hopeful,
+    /// Each in a savepoint of its own, which costs as much as a small insert.
+    Separate,
+}
+
+/// Why nothing was committed.
+enum Undone {
+    /// A batch failed with half of it written, and there was no savepoint.
+    Torn,
+    /// No transaction, or no end of it: each batch with what became of it until then.
+    Lost(Vec<Answer>, String),
+}
+
+impl Undone {
+    /// One for each of so many batches. Whose batch was fine until then is told that it is not committed.
+    fn answers(self, count: usize) -> Vec<Answer> {
+        let (known, why) = match self {
+            Self::Torn => (vec![], "a batch was torn".to_owned()),
+            Self::Lost(known, why) => (known, why),
+        };
+        let lost = || WriteError::Unavailable(why.clone().into());
+        let mut answers: Vec<Answer> = known
+            .into_iter()
+            .map(|answer| answer.and_then(|_| Err(lost())))
+            .collect();
+        answers.resize_with(count, || Err(lost()));
+        answers
     }
+}
+
+/// All batches in one transaction; each fails or not by itself.
+fn write_all(
+    connection: &Connection,
+    dialect: &Dialect,
+    batches: &[Batch],
+    care: Care,
+) -> Result<Vec<Answer>, Undone> {
+    execute(connection, "begin immediate")
+        .map_err(|error| Undone::Lost(vec![], error.to_string()))?;
+    let mut answers = Vec::with_capacity(batches.len());
+    for batch in batches {
+        let answer = match care {
+            Care::Hopeful => write_batch(connection, dialect, batch),
+            Care::Separate => write_separately(connection, dialect, batch),
+        };
+        if connection.is_autocommit() {
+            // The engine gave up the whole transaction (disk full, I/O error): nobody's batch is in it.
+            answers.push(answer.map_err(|failed| failed.error));
+            return Err(Undone::Lost(answers, "the transaction failed".to_owned()));
+        }
+        match answer {
+            Err(failed) if failed.has_written && care == Care::Hopeful => {
+                let _ = execute(connection, "rollback");
+                return Err(Undone::Torn);
+            }
+            answer => answers.push(answer.map_err(|failed| failed.error)),
+        }
+    }
+    execute(connection, "commit").map_err(|_| {
+        let _ = execute(connection, "rollback");
+        Undone::Lost(std::mem::take(&mut answers), "the commit failed".to_owned())
+    })?;
+    Ok(answers)
+}
+
+/// Why a batch was not written to its end.
+struct Failed {
+    error: WriteError,
+    /// Whether something of it is in the transaction. A statement that fails leaves nothing behind.
+    has_written: bool,
 }
 
 /// In a savepoint of its own: what it cannot do does not touch its neighbours.
-fn write_batch(
+fn write_separately(
     connection: &Connection,
     dialect: &Dialect,
     batch: &Batch,
-) -> Result<Written, WriteError> {
-    execute(connection, "savepoint batch").map_err(|error| write_error(0, error))?;
-    let mut written = Written::default();
-    let mut run = || {
-        for (index, statement) in batch.statements.iter().enumerate() {
-            let (affected, rows) = run_statement(connection, dialect, statement)
-                .map_err(|error| write_error(index, error))?;
-            statement.judge(index, affected)?;
-            written.affected.push(affected);
-            written.rows.push(rows);
-        }
-        Ok(())
+) -> Result<Written, Failed> {
+    let failed = |error| Failed {
+        error: write_error(0, error),
+        has_written: false,
     };
-    let result = run();
+    execute(connection, "savepoint batch").map_err(failed)?;
+    let result = write_batch(connection, dialect, batch);
     if connection.is_autocommit() {
-        return result.map(|()| written);
+        return result;
     }
     if result.is_err() {
         let _ = execute(connection, "rollback to batch");
     }
-    let released = execute(connection, "release batch").map_err(|error| write_error(0, error));
-    result.and(released).map(|()| written)
+    let released = execute(connection, "release batch").map_err(failed);
+    result.and_then(|written| released.map(|()| written))
+}
+
+fn write_batch(
+    connection: &Connection,
+    dialect: &Dialect,
+    batch: &Batch,
+) -> Result<Written, Failed> {
+    let mut written = Written::default();
+    let mut has_written = false;
+    for (index, statement) in batch.statements.iter().enumerate() {
+        let (affected, rows) =
+            run_statement(connection, dialect, statement).map_err(|error| Failed {
+                error: write_error(index, error),
+                has_written,
+            })?;
+        has_written |= affected > 0;
+        statement
+            .judge(index, affected)
+            .map_err(|error| Failed { error, has_written })?;
+        written.affected.push(affected);
+        written.rows.push(rows);
+    }
+    Ok(written)
 }
 
 fn execute(connection: &Connection, sql: &str) -> Result<(), rusqlite::Error> {
