@@ -9,7 +9,7 @@ use seal::{Algorithm, Claims, UnverifiedJws};
 use serde_json::{Map, Value, json};
 use store::{Row, Statement, params};
 
-use crate::authorization::{Authorization, authorization_columns, authorization_tables};
+use crate::authorization::{AUTHORIZATION_COLUMNS, Authorization};
 use crate::signing_key::ALGORITHMS;
 use crate::{Caller, Error, Event, EventKind, Reason, Refusal, Vault, authorization};
 
@@ -66,11 +66,6 @@ pub(crate) struct NewAccessToken<'a> {
 impl VerifiedAccessToken {
     pub(crate) fn has_audience(&self, audience: &str) -> bool {
         self.token.audience.iter().any(|known| known == audience)
-    }
-
-    /// The `sub`; the signature is ours, but nobody has looked whether it still counts.
-    pub(crate) fn unverified_user_id(&self) -> &str {
-        self.token.user_id.as_deref().unwrap_or_default()
     }
 
     /// The second half, with the row of [`liveness_statement`].
@@ -247,27 +242,59 @@ fn read(claims: &Claims, issuer: &str, now: Timestamp) -> Option<AccessToken> {
 /// The first column of the authorization in the row of [`liveness_statement`].
 const FIRST: usize = 3;
 
+// Whether everything still stands that a token hangs on, in the order that `check_live` reads it, and where it stands:
+// of the key `$1`, the authorization `$2`, the client `$3` and the token's own id `$4`.
+macro_rules! liveness_columns {
+    () => {
+        concat!(
+            "k.state,
+             case when exists (select 1 from revoked_access_tokens t where t.jti = $4) then 1 else 0 end,
+             case when exists (select 1 from clients x where x.client_id = $3 and x.disabled_at is null)
+                  then 1 else 0 end, ",
+            $crate::authorization::authorization_columns!()
+        )
+    };
+}
+pub(crate) use liveness_columns;
+
+/// How many columns `liveness_columns` names.
+pub(crate) const LIVENESS_COLUMNS: usize = FIRST + AUTHORIZATION_COLUMNS;
+
+// An authorization always has its user and its client. SQLite would put the joined three into a table of their own.
+macro_rules! liveness_tables {
+    () => {
+        "signing_keys k
+         left join authorizations z on z.id = $2
+         left join users u on u.id = z.user_id
+         left join clients l on l.client_id = z.client_id
+         left join sessions y on y.id = z.session_id "
+    };
+}
+pub(crate) use liveness_tables;
+
+impl VerifiedAccessToken {
+    /// What `liveness_columns` and `liveness_tables` are about.
+    pub(crate) fn liveness_params(&self) -> Vec<store::Value> {
+        params![
+            self.kid.as_str(),
+            self.token.authorization_id.as_deref(),
+            self.token.client_id.as_str(),
+            self.token.jti.as_str(),
+        ]
+    }
+}
+
 /// One row that says whether everything still stands that a token hangs on; no row: its key is gone.
 pub(crate) fn liveness_statement(verified: &VerifiedAccessToken) -> Statement {
     Statement::new(
         concat!(
-            "select k.state,
-                    case when exists (select 1 from revoked_access_tokens t where t.jti = $4) then 1 else 0 end,
-                    case when exists (select 1 from clients x where x.client_id = $3 and x.disabled_at is null)
-                         then 1 else 0 end, ",
-            authorization_columns!(),
-            " from signing_keys k
-              left join (authorizations z ",
-            authorization_tables!(),
-            ") on z.id = $2
-              where k.kid = $1"
+            "select ",
+            liveness_columns!(),
+            " from ",
+            liveness_tables!(),
+            "where k.kid = $1"
         ),
-        params![
-            verified.kid.as_str(),
-            verified.token.authorization_id.as_deref(),
-            verified.token.client_id.as_str(),
-            verified.token.jti.as_str(),
-        ],
+        verified.liveness_params(),
     )
 }
 

@@ -382,9 +382,6 @@ pub(crate) use account_columns;
 pub(crate) const ACCOUNT_COLUMNS: usize = 27;
 
 /// One user's accounts at the connection of a name, most recently connected first.
-///
-/// `user` is the id itself; the refresh token exchange, which learns its user in the same round trip, has its own
-/// statement below.
 pub(crate) fn of_user_statement(user_id: &str, connection: &str) -> Statement {
     Statement::new(
         concat!(
@@ -400,23 +397,11 @@ pub(crate) fn of_user_statement(user_id: &str, connection: &str) -> Statement {
     )
 }
 
-/// The same for the user behind one of our refresh tokens.
-pub(crate) fn of_refresh_token_statement(refresh_token_id: &str, connection: &str) -> Statement {
-    Statement::new(
-        concat!(
-            "select ",
-            account_columns!(),
-            " from accounts a
-              where a.user_id = (select z.user_id
-                                   from refresh_tokens r
-                                   join authorizations z on z.id = r.authorization_id
-                                  where r.id = $1)
-                and a.connection_id = (select c.id from connections c where c.name = $2)
-              order by a.connected_at desc, a.id
-              limit 100"
-        ),
-        params![refresh_token_id, connection],
-    )
+/// The order in which an exchange prefers one user's accounts.
+pub(crate) fn most_recently_connected_first(a: &Account, b: &Account) -> std::cmp::Ordering {
+    b.connected_at
+        .cmp(&a.connected_at)
+        .then_with(|| a.id.cmp(&b.id))
 }
 
 /// The account of an id.

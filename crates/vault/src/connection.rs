@@ -1,6 +1,7 @@
 //! A connection: a configured external provider, with the client id and secret that it gave this deployment.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use provider::{
@@ -192,13 +193,13 @@ impl Connection {
 /// What one client may do at one connection, as one row says it.
 #[derive(Debug, Clone)]
 pub(crate) struct ConnectionForClient {
-    pub(crate) connection: Connection,
+    pub(crate) connection: Arc<Connection>,
     pub(crate) enabled_for_client: bool,
 }
 
 impl ConnectionForClient {
     /// The connection, where the client may exchange and connect at it.
-    pub(crate) fn usable(self) -> Result<Connection, Reason> {
+    pub(crate) fn usable(self) -> Result<Arc<Connection>, Reason> {
         if self.enabled_for_client && self.connection.connected_accounts_active {
             Ok(self.connection)
         } else {
@@ -551,6 +552,10 @@ macro_rules! connection_columns {
          c.client_secret_expires_at, c.authentication_active, c.metadata, c.revision"
     };
 }
+pub(crate) use connection_columns;
+
+/// How many columns `connection_columns` names.
+pub(crate) const CONNECTION_COLUMNS: usize = 16;
 
 /// Reads the connection of a name.
 pub(crate) fn by_name_statement(name: &str) -> Statement {
@@ -618,11 +623,14 @@ pub(crate) fn list_for_client_statement(client_id: &str, after: &str, take: u32)
     )
 }
 
-pub(crate) fn for_client_from_row(row: &Row) -> Result<ConnectionForClient, Error> {
-    Ok(ConnectionForClient {
-        connection: from_row(row)?,
-        enabled_for_client: row.bool(16)?,
-    })
+impl Vault {
+    pub(crate) fn connection_for_client(&self, mut row: Row) -> Result<ConnectionForClient, Error> {
+        let enabled = row.split_off(CONNECTION_COLUMNS);
+        Ok(ConnectionForClient {
+            connection: self.connections.of(row, from_row)?,
+            enabled_for_client: enabled.bool(0)?,
+        })
+    }
 }
 
 pub(crate) fn from_row(row: &Row) -> Result<Connection, Error> {

@@ -34,6 +34,7 @@ mod id_token;
 mod import_line;
 mod lifetime;
 mod listing;
+mod memo;
 mod refresh_token;
 mod replay;
 mod rescue;
@@ -134,6 +135,8 @@ pub struct Vault {
     pub(crate) gates: gate::Gates,
     pub(crate) keepers: flow::keep_alive::Keepers,
     pub(crate) signing_keys: signing_key::SigningKeys,
+    pub(crate) clients: memo::Memo<Client>,
+    pub(crate) connections: memo::Memo<Connection>,
     pub(crate) password_permits: Arc<tokio::sync::Semaphore>,
 }
 
@@ -164,6 +167,8 @@ impl Vault {
             gates: gate::Gates::default(),
             keepers: flow::keep_alive::Keepers::default(),
             signing_keys: signing_key::SigningKeys::default(),
+            clients: memo::Memo::default(),
+            connections: memo::Memo::default(),
             password_permits: Arc::new(tokio::sync::Semaphore::new(
                 std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             )),

@@ -13,9 +13,7 @@ use seal::{
 use serde::Serialize;
 use store::{Row, Statement, params};
 
-use crate::authorization::{
-    self, AUTHORIZATION_COLUMNS, Authorization, authorization_columns, authorization_tables,
-};
+use crate::authorization::{self, AUTHORIZATION_COLUMNS, Authorization};
 use crate::client::Client;
 use crate::token_set::after;
 use crate::{Error, Vault};
@@ -290,19 +288,42 @@ fn mac_parts<'a>(
     ]
 }
 
+// The columns of a refresh token with its authorization, in the order that `from_row` reads them, and what they come from.
+macro_rules! stored_columns {
+    () => {
+        concat!(
+            $crate::authorization::authorization_columns!(),
+            ", r.sequence, r.hash, r.mac, r.expires_at, r.rotated_at, r.successor_id, r.successor,
+               case when n.rotated_at is null then 0 else 1 end, r.idle_expires_at"
+        )
+    };
+}
+pub(crate) use stored_columns;
+
+/// How many columns `stored_columns` names.
+pub(crate) const STORED_COLUMNS: usize = AUTHORIZATION_COLUMNS + 9;
+
+macro_rules! stored_tables {
+    () => {
+        concat!(
+            "refresh_tokens r
+             join authorizations z on z.id = r.authorization_id ",
+            $crate::authorization::authorization_tables!(),
+            " left join refresh_tokens n on n.id = r.successor_id "
+        )
+    };
+}
+pub(crate) use stored_tables;
+
 /// The token of a lookup id with its authorization and whether its successor was used.
 pub(crate) fn lookup_statement(id: &str) -> Statement {
     Statement::new(
         concat!(
             "select ",
-            authorization_columns!(),
-            ", r.sequence, r.hash, r.mac, r.expires_at, r.rotated_at, r.successor_id, r.successor,
-               case when n.rotated_at is null then 0 else 1 end, r.idle_expires_at
-             from refresh_tokens r
-             join authorizations z on z.id = r.authorization_id ",
-            authorization_tables!(),
-            " left join refresh_tokens n on n.id = r.successor_id
-             where r.id = $1"
+            stored_columns!(),
+            " from ",
+            stored_tables!(),
+            "where r.id = $1"
         ),
         params![id],
     )

@@ -8,6 +8,8 @@
 //!
 //! A refusal is audited; a success shows in the row of what the client then does.
 
+use std::sync::Arc;
+
 use jiff::{SignedDuration, Timestamp};
 use oauth::client_authentication::PresentedClient;
 use oauth::token_request::{SubjectTokenType, TokenRequest};
@@ -39,7 +41,7 @@ pub(crate) const ALGORITHMS: [Algorithm; 7] = [
 /// A client that has shown who it is. A public one has only said so.
 #[derive(Debug)]
 pub struct AuthenticatedClient {
-    pub(crate) client: Client,
+    pub(crate) client: Arc<Client>,
     /// What was read of the database together with the client, in one round trip.
     pub(crate) read_ahead: Option<ReadAhead>,
 }
@@ -82,7 +84,7 @@ impl Vault {
                     .filter(|client| client.disabled_at.is_none() && !client.is_confidential())
                     .ok_or(Reason::ClientAuthenticationFailed)?;
                 Ok(AuthenticatedClient {
-                    client,
+                    client: Arc::new(client),
                     read_ahead: None,
                 })
             }
@@ -122,16 +124,19 @@ impl Vault {
             .map_or("", |presented| presented.id.as_str());
         let ask = client::with_secret_statement(client_id, secret_id, self.now());
         let (mut answers, read_ahead) = self.read_ahead(client_id, vec![ask], request).await?;
-        let row = answers.pop().and_then(|rows| rows.into_iter().next());
-        // The comparison runs against a hash that nothing matches when there is none (threats 5.13, bad input).
-        let stored = match &row {
-            Some(row) => row.opt_blob(CLIENT_COLUMNS)?.map(<[u8]>::to_vec),
+        let mut row = answers.pop().and_then(|rows| rows.into_iter().next());
+        let secret = row.as_mut().map(|row| row.split_off(CLIENT_COLUMNS));
+        let stored = match &secret {
+            Some(secret) => secret.opt_blob(0)?,
             None => None,
         };
-        let hash = stored.clone().unwrap_or_else(|| vec![0; 32]);
-        let matches = presented.is_some_and(|presented| presented.matches(&self.ring, &hash))
+        // The comparison runs against a hash that nothing matches when there is none (threats 5.13, bad input).
+        let hash = stored.unwrap_or(&[0; 32]);
+        let matches = presented.is_some_and(|presented| presented.matches(&self.ring, hash))
             && stored.is_some();
-        let client = row.as_ref().map(client::from_row).transpose()?;
+        let client = row
+            .map(|row| self.clients.of(row, client::from_row))
+            .transpose()?;
         client
             .filter(|client| {
                 matches
@@ -200,7 +205,7 @@ impl Vault {
         let client = rows
             .next()
             .and_then(|rows| rows.into_iter().next())
-            .map(|row| client::from_row(&row))
+            .map(|row| self.clients.of(row, client::from_row))
             .transpose()?
             .filter(|client| {
                 client.disabled_at.is_none()

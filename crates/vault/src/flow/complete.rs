@@ -9,6 +9,7 @@
 //! ([`crate::flow::give_back`]): nothing of a flow that failed lives on there.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use provider::{Downscope, Profile, TokenAnswer};
 use schemars::JsonSchema;
@@ -260,7 +261,7 @@ impl Vault {
     }
 
     /// User, client and connection as they are now, not as they were when the flow began (threats CN-11).
-    async fn check_parties(&self, flow: &ConnectFlow) -> Result<Connection, Error> {
+    async fn check_parties(&self, flow: &ConnectFlow) -> Result<Arc<Connection>, Error> {
         let (connection, client, user) = self.connect_parties(flow).await?;
         let connection = connection.ok_or(Reason::ConnectionNotAllowed)?.usable()?;
         let client_live = client.is_some_and(|client| client.disabled_at.is_none());

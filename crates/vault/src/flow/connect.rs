@@ -15,6 +15,7 @@
 //! on a page.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use oauth::params::Params;
@@ -220,7 +221,7 @@ enum Visit {
 /// A ticket's flow with what the pages say about it.
 struct Opened {
     flow: ConnectFlow,
-    connection: Connection,
+    connection: Arc<Connection>,
     client_name: String,
     user_name: String,
 }
@@ -267,7 +268,7 @@ impl Vault {
         let connection = rows
             .next()
             .and_then(|rows| rows.into_iter().next())
-            .map(|row| connection::for_client_from_row(&row))
+            .map(|row| self.connection_for_client(row))
             .transpose()?
             .ok_or(Reason::ConnectionUnknown)?
             .usable()?;
@@ -348,7 +349,7 @@ impl Vault {
         Ok(ConnectStep::Confirm {
             redirect_host: host_of(&opened.flow.redirect_uri),
             client_name: opened.client_name,
-            connection_name: opened.connection.display_name,
+            connection_name: opened.connection.display_name.clone(),
             scopes: opened.flow.scopes,
             user_name: opened.user_name,
         })
@@ -674,7 +675,7 @@ impl Vault {
             .into_iter();
         let mut next = || rows.next().and_then(|rows| rows.into_iter().next());
         let connection = next()
-            .map(|row| connection::for_client_from_row(&row))
+            .map(|row| self.connection_for_client(row))
             .transpose()?;
         let client = next().map(|row| client::from_row(&row)).transpose()?;
         let user = next().map(|row| user::from_row(&row)).transpose()?;
@@ -834,7 +835,7 @@ fn login_step(opened: Opened, notice: Option<&str>) -> ConnectStep {
         login_hint: Some(opened.user_name),
         notice: notice.map(str::to_owned),
         client_name: opened.client_name,
-        connection_name: opened.connection.display_name,
+        connection_name: opened.connection.display_name.clone(),
     }
 }
 

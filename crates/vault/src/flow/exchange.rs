@@ -3,9 +3,9 @@
 //! 1. The client may use the grant at all: confidential, first-party, grant type enabled. (Body and client
 //!    authentication are behind us.)
 //! 2. What needs no database is checked of the subject token: its format, or its signature, issuer and times.
-//! 3. One round trip reads the subject's state, the connection as this client may see it, and the user's accounts. It is
-//!    the one that reads the client: steps 2 and 3 are begun before it is known that the client is who it says, and
-//!    what they found is looked at afterwards.
+//! 3. One statement (`found`) reads the subject's state, the connection as this client may see it, and the user's
+//!    accounts there, in the round trip that reads the client: steps 2 and 3 are begun before it is known that the
+//!    client is who it says, and what they found is looked at afterwards.
 //! 4. The subject token is live, bound to this client or its API, and its user too.
 //! 5. The connection is enabled for the client; a worker's own lists cover connection, scopes and address.
 //! 6. The account is picked: by `login_hint`, else the most recently connected, or none where callers have to choose.
@@ -19,6 +19,8 @@
 //! RFC 8693; codes and statuses of the Auth0 spelling as in the wire contract (2.1), of the RFC spelling as in RFC 8693
 //! §2.2.2.
 
+mod found;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -29,13 +31,13 @@ use oauth::token_response::TokenResponse;
 use provider::{Downscope, Profile};
 use store::{Batch, Row, Statement, WriteError};
 
-use crate::access_token;
 use crate::account::{self, Account, AccountStatus};
 use crate::client::Client;
-use crate::connection::{self, Connection};
+use crate::connection::Connection;
 use crate::flow::authenticate_client::AuthenticatedClient;
 use crate::flow::refresh::Wanted;
 use crate::flow::worker::WorkerRequest;
+use found::{Found, Subject};
 use crate::refresh_token;
 use crate::token_set::{Freshness, Margins, Target, Token, TokenSet};
 use crate::{AccountSelection, Caller, Error, Event, EventKind, Fault, Reason, Refusal, Vault};
@@ -46,35 +48,6 @@ const LONGEST_ANSWER: u64 = 3600;
 
 /// How often a refreshed row that is stale again is refreshed once more, before the provider's lifetimes are believed.
 const REFRESH_ROUNDS: u32 = 2;
-
-/// A subject token after step 2, with the statements that step 3 has to run for it.
-enum Subject {
-    AccessToken(access_token::VerifiedAccessToken),
-    RefreshToken(seal::PresentedToken),
-    Worker(Box<WorkerRequest>),
-}
-
-impl Subject {
-    /// Step 3, for a client that may not have shown yet who it is.
-    fn statements(&self, client_id: &str, request: &VaultExchange) -> [Statement; 3] {
-        let (liveness, accounts) = match self {
-            Self::AccessToken(token) => (
-                access_token::liveness_statement(token),
-                account::of_user_statement(token.unverified_user_id(), &request.connection),
-            ),
-            Self::RefreshToken(token) => (
-                refresh_token::lookup_statement(&token.id),
-                account::of_refresh_token_statement(&token.id, &request.connection),
-            ),
-            Self::Worker(worker) => (
-                worker.lookup_statement(client_id),
-                account::of_user_statement(worker.unverified_user_id(), &request.connection),
-            ),
-        };
-        let connection = connection::for_client_statement(&request.connection, client_id);
-        [liveness, connection, accounts]
-    }
-}
 
 /// Who the exchange is for, after step 4.
 struct Principal {
@@ -128,7 +101,7 @@ impl Vault {
         let mut failed = None;
         for round in 0..=REFRESH_ROUNDS {
             // Steps 3 to 6, again after every refresh: what was true before it may be over.
-            let found = match found_ahead.take() {
+            let mut found = match found_ahead.take() {
                 Some(found) => found,
                 None => self.load(client, request, &subject).await?,
             };
@@ -142,8 +115,8 @@ impl Vault {
                 caller,
             )?;
             event.user_id = Some(principal.user_id.clone());
-            let connection = match &found.connection {
-                Some(row) => connection::for_client_from_row(row)?.usable()?,
+            let connection = match found.connection.take() {
+                Some(row) => self.connection_for_client(row)?.usable()?,
                 None => return Err(Reason::AccountNotConnected.into()),
             };
             let account = pick_account(
@@ -249,16 +222,13 @@ impl Vault {
                 .map(|subject| (subject, exchange)),
             _ => None,
         };
-        let own = asked.len();
-        if let Some((subject, exchange)) = &subject {
-            asked.extend(subject.statements(client_id, exchange));
-        }
+        let Some((subject, exchange)) = subject else {
+            return Ok((self.db.read_all(asked).await?, None));
+        };
+        asked.push(subject.statement(client_id, &exchange.connection));
         let mut answers = self.db.read_all(asked).await?;
-        let ahead = subject.map(|(subject, _)| ReadAhead {
-            subject,
-            found: Found::of(answers.split_off(own)),
-        });
-        Ok((answers, ahead))
+        let found = Found::of(&subject, answers.pop().unwrap_or_default())?;
+        Ok((answers, Some(ReadAhead { subject, found })))
     }
 
     async fn read_subject(&self, request: &VaultExchange) -> Result<Subject, Error> {
@@ -285,8 +255,9 @@ impl Vault {
         request: &VaultExchange,
         subject: &Subject,
     ) -> Result<Found, Error> {
-        let statements = subject.statements(&client.client_id, request);
-        Ok(Found::of(self.db.read_all(statements.into()).await?))
+        let statement = subject.statement(&client.client_id, &request.connection);
+        let mut answers = self.db.read_all(vec![statement]).await?;
+        Found::of(subject, answers.pop().unwrap_or_default())
     }
 
     /// Step 4. A worker's request is as old as it was when it arrived; everything else is judged by the present.
@@ -419,26 +390,6 @@ struct Served<'a> {
     use_of_subject: Option<Statement>,
 }
 
-/// What step 3 reads.
-struct Found {
-    subject: Vec<Row>,
-    connection: Option<Row>,
-    accounts: Vec<Row>,
-}
-
-impl Found {
-    /// From the answers to [`Subject::statements`].
-    fn of(answers: Vec<Vec<Row>>) -> Self {
-        let mut answers = answers.into_iter();
-        let mut next = || answers.next().unwrap_or_default();
-        Self {
-            subject: next(),
-            connection: next().into_iter().next(),
-            accounts: next(),
-        }
-    }
-}
-
 /// An exchange's steps 2 and 3, done together with the reading of its client.
 pub(crate) struct ReadAhead {
     subject: Subject,
@@ -466,6 +417,8 @@ fn pick_account(
             accounts.push(account);
         }
     }
+    // Here, because the engines would sort whole rows, and SQLite makes a table of its own for it even where there is one.
+    accounts.sort_by(account::most_recently_connected_first);
     Ok(account::select(
         accounts,
         request.login_hint.as_deref(),

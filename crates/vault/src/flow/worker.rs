@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use jiff::{SignedDuration, Timestamp};
 use oauth::scope::Scope;
 use seal::{Algorithm, UnverifiedJws, VerifyingKey};
-use store::{Row, Statement, params};
+use store::{Row, Statement};
 
 use crate::client::Client;
 use crate::token_set::after;
@@ -90,19 +90,26 @@ impl WorkerRequest {
     pub(crate) fn unverified_user_id(&self) -> &str {
         &self.unverified_sub
     }
-
-    /// Step 2.
-    pub(crate) fn lookup_statement(&self, client_id: &str) -> Statement {
-        Statement::new(
-            "select k.kid, k.alg, k.public_jwk, k.expires_at,
-                    case when u.id is not null and u.blocked_at is null then 1 else 0 end
-               from client_keys k
-               left join users u on u.id = $2
-              where k.client_id = $1 and k.purpose = 'privileged_access'",
-            params![client_id, self.unverified_sub.as_str()],
-        )
-    }
 }
+
+// A client's keys for workers with the state of the user `$2`, in the order that `verify_worker` reads them.
+macro_rules! key_columns {
+    () => {
+        "k.kid, k.alg, k.public_jwk, k.expires_at,
+         case when u.id is not null and u.blocked_at is null then 1 else 0 end"
+    };
+}
+pub(crate) use key_columns;
+
+/// How many columns `key_columns` names.
+pub(crate) const WORKER_KEY_COLUMNS: usize = 5;
+
+macro_rules! key_tables {
+    () => {
+        "client_keys k left join users u on u.id = $2 "
+    };
+}
+pub(crate) use key_tables;
 
 impl Vault {
     /// Step 3.
