@@ -39,7 +39,7 @@ impl Database {
                     .await
                     .unwrap();
                 admin
-                    .append(Statement::new(sql, vec![]))
+                    .append(Batch::new().with(Statement::new(sql, vec![])))
                     .await
                     .unwrap_or_else(|error| panic!("creating a database on {server}: {error:?}"));
                 admin.close().await;

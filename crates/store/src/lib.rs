@@ -9,6 +9,7 @@
 //! - On SQLite one thread writes; batches that wait are committed together. On PostgreSQL the statements of a batch are
 //!   sent without waiting for each other's answers.
 
+mod append;
 mod batch;
 mod error;
 mod migrate;
@@ -134,12 +135,12 @@ impl Db {
         }
     }
 
-    /// Commits one insert that conflicts with nothing, together with all others that wait at this moment; durable
-    /// when this returns. For logs.
-    pub async fn append(&self, statement: Statement) -> Result<(), WriteError> {
+    /// Commits a batch of inserts, all or nothing, together with all others that wait at this moment; durable when this
+    /// returns. For logs, and for what seldom conflicts: on PostgreSQL, a batch that does costs its neighbours time.
+    pub async fn append(&self, batch: Batch) -> Result<(), WriteError> {
         match &self.inner {
-            Inner::Postgres(postgres) => postgres.append(statement).await,
-            Inner::Sqlite(sqlite) => sqlite.write(Batch::new().with(statement)).await.map(drop),
+            Inner::Postgres(postgres) => postgres.append(batch).await,
+            Inner::Sqlite(sqlite) => sqlite.write(batch).await.map(drop),
         }
     }
 

@@ -14,6 +14,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Config, NoTls};
 
 use crate::Options;
+use crate::append::{Append, commit_appends};
 use crate::batch::{Batch, Expect, Statement, Written};
 use crate::error::{Because, MigrateError, OpenError, ReadError, WriteError};
 use crate::migrate::{CREATE_TABLE, Migration};
@@ -22,9 +23,7 @@ use crate::sql::{Dialect, Place, place_of};
 use crate::united::{Part, United};
 use crate::value::Value;
 
-/// The most appended statements that one commit holds.
-const MOST_TOGETHER: usize = 500;
-/// How many appended statements may wait for a commit before callers wait to hand theirs over.
+/// How many appended batches may wait for a commit before callers wait to hand theirs over.
 const MOST_WAITING: usize = 10_000;
 /// The most queries that are sent as one. An import's hundreds are of too many combinations for each to be kept.
 const MOST_UNITED: usize = 6;
@@ -54,7 +53,6 @@ pub(crate) struct Postgres {
 
 /// By the texts of the queries.
 type AllUnited = HashMap<Vec<Place>, Arc<United>>;
-type Append = (Statement, oneshot::Sender<Result<(), WriteError>>);
 
 fn spell(sql: &str) -> String {
     sql.replace(
@@ -142,10 +140,11 @@ impl Postgres {
         for row in client.query(&prepared, &params).await.map_err(read_error)? {
             let number: i32 = row.try_get(0).map_err(read_error)?;
             let query = usize::try_from(number).unwrap_or(usize::MAX);
-            if let (Some((begin, end)), Some(rows)) = (united.place(query), answers.get_mut(query))
-            {
-                rows.push(take(&row, begin, end).map_err(read_error)?);
-            }
+            let (Some((begin, end)), Some(rows)) = (united.place(query), answers.get_mut(query))
+            else {
+                return Err(ReadError::Database(Because("a row of no query").into()));
+            };
+            rows.push(take(&row, begin, end).map_err(read_error)?);
         }
         Ok(answers)
     }
@@ -203,11 +202,11 @@ impl Postgres {
             .map_err(|error| WriteError::Unavailable(error.into()))?
     }
 
-    pub(crate) async fn append(&self, statement: Statement) -> Result<(), WriteError> {
+    pub(crate) async fn append(&self, batch: Batch) -> Result<(), WriteError> {
         let gone = || WriteError::Unavailable(Because("the database is closed").into());
         let (reply, answer) = oneshot::channel();
         self.appends
-            .send((statement, reply))
+            .send((batch, reply))
             .await
             .map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
@@ -346,7 +345,7 @@ fn type_name(ty: &Type) -> Result<&'static str, Because> {
 }
 
 /// All or nothing. Two round trips: everything up to the judgement, then its end.
-async fn commit(
+pub(crate) async fn commit(
     client: &Object,
     dialect: &Dialect,
     statements: &[Statement],
@@ -407,38 +406,6 @@ fn judge(
         written.rows.push(rows);
     }
     Ok(written)
-}
-
-/// Commits what waits together. Ends with the last sender.
-async fn commit_appends(pool: Pool, dialect: Arc<Dialect>, mut inbox: mpsc::Receiver<Append>) {
-    let mut waiting = Vec::with_capacity(MOST_TOGETHER);
-    while inbox.recv_many(&mut waiting, MOST_TOGETHER).await > 0 {
-        let (statements, replies): (Vec<_>, Vec<_>) = waiting.drain(..).unzip();
-        match pool.get().await {
-            Err(error) => {
-                let said = error.to_string();
-                for reply in replies {
-                    let _ = reply.send(Err(WriteError::Unavailable(said.clone().into())));
-                }
-            }
-            Ok(client) => {
-                let together = commit(&client, &dialect, &statements).await;
-                for (statement, reply) in statements.into_iter().zip(replies) {
-                    let result = match &together {
-                        Ok(_) => Ok(()),
-                        // One that cannot be written must not fail the others: each alone.
-                        Err(WriteError::Unavailable(_)) => {
-                            Err(WriteError::Unavailable(Because("the commit failed").into()))
-                        }
-                        Err(_) => commit(&client, &dialect, std::slice::from_ref(&statement))
-                            .await
-                            .map(drop),
-                    };
-                    let _ = reply.send(result);
-                }
-            }
-        }
-    }
 }
 
 impl ToSql for Value {

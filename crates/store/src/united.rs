@@ -78,7 +78,7 @@ impl United {
 }
 
 /// The text with `$1` as `$(1 + by)`, and so on. There is no `$` in it that is not a parameter's.
-fn renumbered(sql: &str, by: usize) -> String {
+pub(crate) fn renumbered(sql: &str, by: usize) -> String {
     let mut pieces = sql.split('$');
     let mut made = pieces.next().unwrap_or_default().to_owned();
     for piece in pieces {

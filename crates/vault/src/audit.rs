@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use serde_json::Value;
-use store::{Statement, params};
+use store::{Batch, Statement, params};
 
 use crate::{Caller, Error, Vault};
 
@@ -251,7 +251,7 @@ impl Vault {
     /// Writes one row and returns when it is durable.
     pub async fn audit(&self, event: &Event, caller: &Caller) -> Result<(), Error> {
         self.db
-            .append(self.audit_statement(event, caller, self.now()))
+            .append(Batch::new().with(self.audit_statement(event, caller, self.now())))
             .await?;
         Ok(())
     }

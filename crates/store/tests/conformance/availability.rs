@@ -121,7 +121,7 @@ async fn a_caller_that_goes_away_leaves_nothing_open(place: &Place) {
 
 async fn ended_connections_are_replaced(place: &Place) {
     let db = place.with_tables(TABLE).await;
-    join_all((0..8).map(|id| db.append(note(id)))).await;
+    join_all((0..8).map(|id| db.append(Batch::new().with(note(id))))).await;
     place.end_connections().await;
     // An ended connection is noticed at the latest by using it, and each is used for the last time once.
     let most = Options::default().pool_size + 1;
@@ -156,7 +156,7 @@ async fn closing_ends_after_what_is_under_way(place: &Place) {
         (0..8).map(|id| db.write(Batch::new().with(note(id)))),
     )));
     let mut appends = Box::pin(unconstrained(join_all(
-        (100..200).map(|id| db.append(note(id))),
+        (100..200).map(|id| db.append(Batch::new().with(note(id)))),
     )));
     assert!(futures_util::poll!(&mut writes).is_pending());
     assert!(futures_util::poll!(&mut appends).is_pending());
@@ -184,7 +184,7 @@ async fn closing_ends_after_what_is_under_way(place: &Place) {
         matches!(later, Err(WriteError::Unavailable(_))),
         "{later:?}"
     );
-    let later = db.append(note(999)).await;
+    let later = db.append(Batch::new().with(note(999))).await;
     assert!(
         matches!(later, Err(WriteError::Unavailable(_))),
         "{later:?}"
@@ -235,7 +235,7 @@ async fn a_database_in_memory_is_shared_by_its_clones_only() {
         sql: TABLE,
     };
     one.migrate(&[table]).await.unwrap();
-    one.clone().append(note(1)).await.unwrap();
+    one.clone().append(Batch::new().with(note(1))).await.unwrap();
     assert_eq!(
         one.read("select id from log", vec![]).await.unwrap().len(),
         1

@@ -126,12 +126,8 @@ async fn child() {
                     db.write(batch).await.unwrap();
                     print(&format!("- written {id}\n"));
                 } else {
-                    db.append(Statement::new(
-                        "insert into log (id) values ($1)",
-                        params![id],
-                    ))
-                    .await
-                    .unwrap();
+                    let row = Statement::new("insert into log (id) values ($1)", params![id]);
+                    db.append(Batch::new().with(row)).await.unwrap();
                     print(&format!("- appended {id}\n"));
                 }
             }

@@ -15,6 +15,7 @@ on_both_engines!(
     nothing_is_lost_when_many_count,
     a_failing_batch_does_not_fail_its_neighbours,
     a_failing_append_does_not_fail_its_neighbours,
+    appended_batches_are_all_or_nothing,
     appends_share_commits,
     appends_are_there_for_others_when_answered,
     several_reads_are_one_snapshot,
@@ -157,10 +158,10 @@ async fn a_failing_batch_does_not_fail_its_neighbours(place: &Place) {
 
 async fn a_failing_append_does_not_fail_its_neighbours(place: &Place) {
     let db = place.with_tables(TABLE).await;
-    db.append(note(7)).await.unwrap();
+    db.append(Batch::new().with(note(7))).await.unwrap();
     let hold = place.hold_writes("log").await;
     let mut appends = Box::pin(unconstrained(join_all(
-        (0..20).map(|id| db.append(note(id))),
+        (0..20).map(|id| db.append(Batch::new().with(note(id)))),
     )));
     assert!(futures_util::poll!(&mut appends).is_pending());
     hold.release().await;
@@ -178,13 +179,40 @@ async fn a_failing_append_does_not_fail_its_neighbours(place: &Place) {
     assert_eq!(noted(&db).await, (0..20).collect::<Vec<_>>());
 }
 
+async fn appended_batches_are_all_or_nothing(place: &Place) {
+    let db = place.with_tables(TABLE).await;
+    db.append(Batch::new().with(note(7)).with(note(17)))
+        .await
+        .unwrap();
+    let hold = place.hold_writes("log").await;
+    // Seven and seventeen are there: one batch fails in its first statement, one in its second.
+    let mut appends = Box::pin(unconstrained(join_all(
+        [(1, 11), (7, 13), (2, 12), (5, 17), (4, 14)]
+            .map(|(first, second)| db.append(Batch::new().with(note(first)).with(note(second)))),
+    )));
+    assert!(futures_util::poll!(&mut appends).is_pending());
+    hold.release().await;
+
+    let conflicts: Vec<Option<usize>> = appends
+        .await
+        .into_iter()
+        .map(|result| match result {
+            Ok(()) => None,
+            Err(WriteError::UniqueViolation { statement }) => Some(statement),
+            Err(other) => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(conflicts, [None, Some(0), None, Some(1), None]);
+    assert_eq!(noted(&db).await, [1, 2, 4, 7, 11, 12, 14, 17]);
+}
+
 async fn appends_share_commits(place: &Place) {
     const MANY: i64 = 400;
     let db = place.with_tables(TABLE).await;
     let hold = place.hold_writes("log").await;
     let before = place.commits("log").await;
     let mut appends = Box::pin(unconstrained(join_all(
-        (0..MANY).map(|id| db.append(note(id))),
+        (0..MANY).map(|id| db.append(Batch::new().with(note(id)))),
     )));
     // All of them wait now: for the hold, or behind those that do.
     assert!(futures_util::poll!(&mut appends).is_pending());
@@ -204,7 +232,7 @@ async fn appends_are_there_for_others_when_answered(place: &Place) {
     for id in 0..200 {
         let (db, other) = (db.clone(), other.clone());
         tasks.spawn(async move {
-            db.append(note(id)).await.unwrap();
+            db.append(Batch::new().with(note(id))).await.unwrap();
             let found = other
                 .read_one("select words from log where id = $1", params![id])
                 .await
