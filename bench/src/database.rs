@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use seal::SystemEntropy;
-use store::{Db, Options, Statement, params};
+use store::{Batch, Db, Options, Statement, params};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
@@ -183,7 +183,9 @@ impl Postgres {
     /// Runs a statement that takes no parameters and fits into no transaction; its text holds our own letters only.
     async fn execute(&self, sql: String) -> Result<()> {
         let sql: &'static str = Box::leak(sql.into_boxed_str());
-        self.admin.append(Statement::new(sql, vec![])).await?;
+        self.admin
+            .append(Batch::new().with(Statement::new(sql, vec![])))
+            .await?;
         Ok(())
     }
 }

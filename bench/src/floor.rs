@@ -143,7 +143,8 @@ impl Floor {
         let tokens: TokenSet = serde_json::from_slice(plain.reveal()).map_err(|_| Refused)?;
         // Step 6.
         if audit == Audit::Durable {
-            self.db.append(audit_statement(account_id, now)).await?;
+            let row = audit_statement(account_id, now);
+            self.db.append(Batch::new().with(row)).await?;
         }
         // Step 7.
         let left = row.timestamp(4)?.duration_since(now).as_secs();

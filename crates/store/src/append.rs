@@ -131,12 +131,7 @@ impl Texts {
         merged
     }
 
-    fn insert(
-        &mut self,
-        sql: &'static str,
-        insert: &Insert<'_>,
-        rows: &[&Statement],
-    ) -> Statement {
+    fn insert(&mut self, sql: &'static str, insert: &Insert<'_>, rows: &[&Statement]) -> Statement {
         let width = rows.first().map_or(0, |row| row.params.len());
         // Leaked on purpose, once for each number of rows: prepared statements are kept by text.
         let text = self

@@ -235,7 +235,10 @@ async fn a_database_in_memory_is_shared_by_its_clones_only() {
         sql: TABLE,
     };
     one.migrate(&[table]).await.unwrap();
-    one.clone().append(Batch::new().with(note(1))).await.unwrap();
+    one.clone()
+        .append(Batch::new().with(note(1)))
+        .await
+        .unwrap();
     assert_eq!(
         one.read("select id from log", vec![]).await.unwrap().len(),
         1

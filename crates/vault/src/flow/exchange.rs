@@ -37,10 +37,10 @@ use crate::connection::Connection;
 use crate::flow::authenticate_client::AuthenticatedClient;
 use crate::flow::refresh::Wanted;
 use crate::flow::worker::WorkerRequest;
-use found::{Found, Subject};
 use crate::refresh_token;
 use crate::token_set::{Freshness, Margins, Target, Token, TokenSet};
 use crate::{AccountSelection, Caller, Error, Event, EventKind, Fault, Reason, Refusal, Vault};
+use found::{Found, Subject};
 
 /// The longest `expires_in` that is answered, and the one for a token without an end: a client that caches by it asks
 /// again within the hour and so learns of a disconnect.

@@ -6,12 +6,12 @@
 
 use store::{Row, Statement, Value, params};
 
+use crate::Error;
 use crate::access_token::{self, LIVENESS_COLUMNS, VerifiedAccessToken};
 use crate::account::account_columns;
 use crate::connection::{CONNECTION_COLUMNS, connection_columns};
 use crate::flow::worker::{self, WORKER_KEY_COLUMNS, WorkerRequest};
 use crate::refresh_token::{self, STORED_COLUMNS};
-use crate::Error;
 
 // The connection of the name `$connection` as the client `$client` may see it, and the accounts there of `$user`.
 macro_rules! target_columns {
