@@ -348,6 +348,7 @@ async fn seed(
             kid: "worker-key-1".to_owned(),
             issuer: ISSUER.to_owned(),
             user_id: USER_ID.to_owned(),
+            among: None,
         }),
     ]
     .map(|subject| Target {

@@ -14,14 +14,18 @@
 //! | `process` | server processes and their CPU time |
 //! | `load` | connections that ask without a pause |
 //! | `users` | many users |
+//! | `stock`, `many` | connected accounts by the million, and exchanges among them |
+//! | `day` | a day of many accounts in accelerated time |
 //! | `report` | figures and the table |
 
 mod database;
 mod floor;
 mod load;
+mod many;
 mod process;
 mod report;
 mod seed;
+mod stock;
 mod target;
 mod users;
 mod vault_server;
@@ -88,6 +92,16 @@ struct Options {
     /// The users of the long list
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(i64).range(1000..))]
     users: i64,
+    /// Only a worker's exchanges for users by chance among so many connected accounts, at each of these numbers. A million
+    /// takes 2 GB or 3 of disk
+    #[arg(
+        long,
+        value_name = "N,…",
+        value_delimiter = ',',
+        value_parser = clap::value_parser!(u64).range(1..1_000_000_000),
+        conflicts_with_all = ["exchange", "errand"]
+    )]
+    accounts: Vec<u64>,
     /// What the vault logs, into a file; the default is that of `tokenvault serve`
     #[arg(long, default_value = "info")]
     log: String,
@@ -148,7 +162,8 @@ async fn measure(options: &Options) -> Result<bool> {
         (None, Some(_)) => vec![],
         (None, None) => Exchange::ALL.to_vec(),
     };
-    if exchanges.contains(&Exchange::Worker) && options.seconds > LONGEST_WORKER_PHASE {
+    let asks_as_worker = exchanges.contains(&Exchange::Worker) || !options.accounts.is_empty();
+    if asks_as_worker && options.seconds > LONGEST_WORKER_PHASE {
         bail!(
             "--seconds {}: a worker's requests are signed ahead and good for a minute; at most {LONGEST_WORKER_PHASE}, or another --exchange",
             options.seconds
@@ -169,7 +184,13 @@ async fn measure(options: &Options) -> Result<bool> {
             }
             Err(error) => return Err(error),
         };
-        let measured = measure_engine(engine, &databases, &exchanges, options, &mut report).await;
+        let measured = if options.accounts.is_empty() {
+            measure_engine(engine, &databases, &exchanges, options, &mut report).await
+        } else {
+            many::measure(engine, &databases, options, &mut report)
+                .await
+                .map(drop)
+        };
         databases.close().await;
         measured.with_context(|| format!("measuring on {engine}"))?;
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -107,6 +107,11 @@ impl ServerProcess {
         &self.database_url
     }
 
+    /// Its own folder.
+    pub(crate) fn folder(&self) -> Result<&Path> {
+        self.log.parent().context("a log without a folder")
+    }
+
     /// Resident memory now, in MiB.
     pub(crate) fn memory(&self) -> Result<f64> {
         let path = format!("/proc/{}/status", self.pid);
@@ -120,18 +125,7 @@ impl ServerProcess {
 
     /// CPU time until now.
     pub(crate) async fn cpu(&self, databases: &Databases) -> Result<CpuTimes> {
-        let mut times = CpuTimes {
-            server: cpu_of(self.pid)?,
-            generator: cpu_of(std::process::id())?,
-            database: BTreeMap::new(),
-        };
-        for pid in databases.processes(&self.database_name).await? {
-            // One that has ended in between did nothing for us.
-            if let Ok(time) = cpu_of(pid) {
-                times.database.insert(pid, time);
-            }
-        }
-        Ok(times)
+        CpuTimes::of(self.pid, &self.database_name, databases).await
     }
 
     /// The end of what the server logged: where to look after errors.
@@ -155,6 +149,22 @@ impl ServerProcess {
 }
 
 impl CpuTimes {
+    /// Those of a server process, of this process, and of the connections to a database.
+    pub(crate) async fn of(server: u32, database: &str, databases: &Databases) -> Result<Self> {
+        let mut times = Self {
+            server: cpu_of(server)?,
+            generator: cpu_of(std::process::id())?,
+            database: BTreeMap::new(),
+        };
+        for pid in databases.processes(database).await? {
+            // One that has ended in between did nothing for us.
+            if let Ok(time) = cpu_of(pid) {
+                times.database.insert(pid, time);
+            }
+        }
+        Ok(times)
+    }
+
     /// What was used from here to `later`.
     pub(crate) fn until(&self, later: &Self) -> CpuUsed {
         let used = |pid: &u32, time: &Duration| {

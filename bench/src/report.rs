@@ -131,6 +131,22 @@ impl Report {
         self.row(what, Server::Vault, figures, "");
     }
 
+    /// Begins the table of an engine's numbers of accounts.
+    pub(crate) fn accounts_of(&mut self, engine: Engine) {
+        println!("\n## Exchanges of a privileged worker for users by chance, {engine}\n");
+        let [head, rule] = ACCOUNTS_HEAD;
+        println!("{head}\n{rule}");
+    }
+
+    /// One number of accounts. `made`: how many were made for it, in what time.
+    pub(crate) fn accounts(&mut self, count: u64, figures: &Figures, made: (u64, Duration)) {
+        println!("{}", figures.accounts_row(count, crate::many::rate(made)));
+        if let Some(failure) = &figures.failure {
+            self.is_good = false;
+            eprintln!("error: among {count} accounts: {failure}");
+        }
+    }
+
     fn row(&mut self, what: &str, server: Server, figures: &Figures, ratio: &str) {
         println!("{}", figures.row(what, server, ratio));
         if let Some(failure) = &figures.failure {
@@ -174,7 +190,28 @@ const HEAD: [&str; 2] = [
     "|---------------------------------|---------------------|-----------:|-------:|-------:|---------:|---------------:|--------------:|------------:|----:|-------------|",
 ];
 
+const ACCOUNTS_HEAD: [&str; 2] = [
+    "| accounts | requests/s | p50 ms | p99 ms | CPU µs/request | of PostgreSQL | of the load | MiB | made before, accounts/s |",
+    "|---------:|-----------:|-------:|-------:|---------------:|--------------:|------------:|----:|------------------------:|",
+];
+
 impl Figures {
+    fn accounts_row(&self, count: u64, made_a_second: f64) -> String {
+        let database = match self.database {
+            0.0 => String::new(),
+            database => format!("{database:.0}"),
+        };
+        format!(
+            "| {count:>8} | {:>10.0} | {:>6.2} | {:>6.2} | {:>14.0} | {database:>13} | {:>11.0} | {:>3.0} | {made_a_second:>23.0} |",
+            self.requests_per_second,
+            milliseconds(self.median),
+            milliseconds(self.p99),
+            self.server,
+            self.generator,
+            self.memory,
+        )
+    }
+
     fn row(&self, what: &str, server: Server, ratio: &str) -> String {
         let database = match self.database {
             0.0 => String::new(),

@@ -23,7 +23,7 @@ pub(crate) const ISSUER: &str = "https://vault.test/";
 
 const API: &str = "https://api.test/";
 const CALLBACK: &str = "https://app.test/callback";
-const CONNECTION: &str = "sandbox";
+pub(crate) const CONNECTION: &str = "sandbox";
 const USERNAME: &str = "dana@example.com";
 const PASSWORD: &str = "correct horse battery";
 const WORKER_KID: &str = "worker-key-1";
@@ -32,7 +32,8 @@ const ACCOUNT_SCOPES: [&str; 3] = [
     "read:me:connected_accounts",
     "delete:me:connected_accounts",
 ];
-const PROVIDER_SCOPES: [&str; 5] = ["openid", "profile", "email", "offline_access", "files.read"];
+pub(crate) const PROVIDER_SCOPES: [&str; 5] =
+    ["openid", "profile", "email", "offline_access", "files.read"];
 
 /// Everything but the connected account.
 pub(crate) struct Seeded {
@@ -196,6 +197,7 @@ pub(crate) async fn seed(vault: &Vault, sandbox_url: &str) -> Result<Seeded> {
             kid: WORKER_KID.to_owned(),
             issuer: ISSUER.to_owned(),
             user_id: user.id,
+            among: None,
         },
         web,
         api,
@@ -420,7 +422,7 @@ async fn register(vault: &Vault, new: NewClient) -> Result<Registered> {
     })
 }
 
-fn told(what: &'static str) -> impl Fn(vault::Error) -> anyhow::Error {
+pub(crate) fn told(what: &'static str) -> impl Fn(vault::Error) -> anyhow::Error {
     move |error| match error {
         vault::Error::Refused(refusal) => anyhow!("cannot make {what}: {}", refusal.description()),
         vault::Error::Fault(fault) => anyhow!("cannot make {what}: {fault}"),
@@ -439,6 +441,6 @@ fn member(answer: &Value, name: &str) -> Result<String> {
         .with_context(|| format!("the answer has no '{name}'"))
 }
 
-fn words(words: &[&str]) -> Vec<String> {
+pub(crate) fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
 }

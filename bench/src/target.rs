@@ -15,6 +15,8 @@ use serde_json::json;
 use url::form_urlencoded;
 use vault::Clock as _;
 
+use crate::stock;
+
 /// One of the three.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Exchange {
@@ -158,6 +160,8 @@ pub(crate) struct WorkerKey {
     pub(crate) kid: String,
     pub(crate) issuer: String,
     pub(crate) user_id: String,
+    /// Ask for users of [`crate::stock`] by chance, so many of them, instead of the one above.
+    pub(crate) among: Option<u64>,
 }
 
 /// What workers sign with here: quick to sign, so that a minute is enough for all of a phase's requests.
@@ -259,9 +263,13 @@ fn sign_some(key: &WorkerKey, client_id: &str, count: usize) -> Result<Vec<Strin
     (0..count)
         .map(|_| {
             let now = vault::SystemClock.now().as_second();
+            let user_id = match key.among {
+                Some(users) => stock::user_id(stock::random() % users.max(1)),
+                None => key.user_id.clone(),
+            };
             let claims = json!({
                 "iss": client_id,
-                "sub": key.user_id,
+                "sub": user_id,
                 "aud": key.issuer,
                 "iat": now,
                 "exp": now + 60,

@@ -35,7 +35,7 @@ pub(crate) async fn run(args: &ServerArgs) -> Result<()> {
     let sandbox_listener = TcpListener::bind("127.0.0.1:0").await?;
     let sandbox_url = format!("http://{}", sandbox_listener.local_addr()?);
 
-    let vault = open(args, &sandbox_url).await?;
+    let vault = open(&args.database, &args.folder, &sandbox_url).await?;
     let seeded = seed::seed(&vault, &sandbox_url).await?;
     // It answers at once, and shares this process's CPU time.
     tokio::spawn(web::serve(
@@ -65,9 +65,10 @@ pub(crate) async fn run(args: &ServerArgs) -> Result<()> {
     Ok(())
 }
 
-async fn open(args: &ServerArgs, sandbox_url: &str) -> Result<Vault> {
+/// Opens the vault of a database, with the master key of a folder: a second process that does so is a second node.
+pub(crate) async fn open(database: &str, folder: &Path, sandbox_url: &str) -> Result<Vault> {
     let mut settings = Settings::new(Issuer::parse(ISSUER)?, "bench");
-    settings.rescue_directory = Some(args.folder.clone());
+    settings.rescue_directory = Some(folder.to_owned());
     // The provider can take it.
     settings.refreshes_per_second = 1_000_000;
     let policy = OutboundPolicy {
@@ -77,16 +78,27 @@ async fn open(args: &ServerArgs, sandbox_url: &str) -> Result<Vault> {
     };
     let provider = ProviderClient::new(policy, Catalogue::built_in()?, Arc::new(SystemEntropy))
         .context("the outbound settings")?;
-    let (master_key, _) = LocalMasterKey::generate(&SystemEntropy);
     Ok(Vault::open(Parts {
-        db: Db::open(&args.database, Options::default()).await?,
-        master_key: Arc::new(master_key),
+        db: Db::open(database, Options::default()).await?,
+        master_key: Arc::new(master_key(folder)?),
         clock: Arc::new(SystemClock),
         entropy: Arc::new(SystemEntropy),
         provider,
         settings,
     })
     .await?)
+}
+
+/// The key in the folder; a new one where there is none.
+fn master_key(folder: &Path) -> Result<LocalMasterKey> {
+    let file = folder.join("master.key");
+    if file.exists() {
+        let text = std::fs::read_to_string(&file)?;
+        return LocalMasterKey::from_text(&text).context("the folder's master key");
+    }
+    let (key, text) = LocalMasterKey::generate(&SystemEntropy);
+    std::fs::write(&file, text.reveal())?;
+    Ok(key)
 }
 
 fn provider_of(seeded: &seed::Seeded, base_url: &str) -> Sandbox {
