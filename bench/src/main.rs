@@ -19,6 +19,7 @@
 //! | `report` | figures and the table |
 
 mod database;
+mod day;
 mod floor;
 mod load;
 mod many;
@@ -110,9 +111,14 @@ struct Options {
     folder: Option<PathBuf>,
 }
 
-/// What this program runs itself again as.
+/// What else this program does, and what it runs itself again as.
 #[derive(Debug, Subcommand)]
 enum Role {
+    /// A day of many accounts in accelerated time, with an outage of the largest provider
+    ///
+    /// Exits with 1 when something was not as it has to be: a token that had ended, a refresh token used twice, an
+    /// account that was lost or not kept alive.
+    Day(day::DayArgs),
     /// The floor, until standard input ends
     #[command(hide = true)]
     ServeFloor(ServerArgs),
@@ -141,6 +147,7 @@ async fn main() -> ExitCode {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let cli = Cli::parse();
     let done = match cli.role {
+        Some(Role::Day(args)) => day::run(&args).await,
         Some(Role::ServeFloor(args)) => floor::run(&args).await.map(|()| true),
         Some(Role::ServeVault(args)) => vault_server::run(&args).await.map(|()| true),
         None => measure(&cli.options).await,

@@ -80,15 +80,17 @@ async fn grow(server: &ServerProcess, engine: Engine, from: u64, to: u64) -> Res
         scopes: PROVIDER_SCOPES.map(str::to_owned).to_vec(),
         connected_at: now,
     };
-    let sample = move |number: u64| Sample {
-        place: 0,
-        tokens: SampleTokens {
-            access_token: token("access", number),
-            refresh_token: token("refresh", number),
-            issued_at: now,
-            expires_in: LIFETIME,
-        },
-        ends: None,
+    let sample = move |number: u64| {
+        Ok(Sample {
+            place: 0,
+            tokens: SampleTokens {
+                access_token: token("access", number),
+                refresh_token: token("refresh", number),
+                issued_at: now,
+                expires_in: LIFETIME,
+            },
+            ends: None,
+        })
     };
     stock::make(&vault, &db, engine, places, from..to, sample).await?;
     db.close().await;

@@ -108,7 +108,7 @@ pub(crate) async fn make(
     engine: Engine,
     places: Places,
     numbers: Range<u64>,
-    sample: impl Fn(u64) -> Sample + Clone + Send + 'static,
+    sample: impl Fn(u64) -> Result<Sample> + Clone + Send + 'static,
 ) -> Result<()> {
     let places = Arc::new(places);
     let last = numbers.end;
@@ -142,7 +142,7 @@ fn batch(
     vault: &Vault,
     places: &Places,
     numbers: Range<u64>,
-    sample: &impl Fn(u64) -> Sample,
+    sample: &impl Fn(u64) -> Result<Sample>,
 ) -> Result<Batch> {
     let scopes = serde_json::to_string(&places.scopes)?;
     let mut users = Vec::new();
@@ -153,7 +153,7 @@ fn batch(
             place,
             tokens,
             ends,
-        } = sample(number);
+        } = sample(number)?;
         let lifetime = std::time::Duration::from_secs(tokens.expires_in);
         let expires_at = tokens.issued_at.checked_add(lifetime)?;
         let sealed = vault
