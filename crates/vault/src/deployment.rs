@@ -22,6 +22,11 @@ pub const MIGRATIONS: &[Migration] = &[
         name: "management",
         sql: include_str!("../migrations/0003_management.sql"),
     },
+    Migration {
+        number: 4,
+        name: "due_accounts",
+        sql: include_str!("../migrations/0004_due_accounts.sql"),
+    },
 ];
 
 /// Why a deployment cannot be opened. Each says what to do.

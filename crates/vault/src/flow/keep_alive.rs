@@ -57,13 +57,16 @@ impl Vault {
     /// One round; returns when every connection that it began with is through. Rounds may overlap: the next one begins
     /// with other connections. Run it every second or so, on every node.
     pub async fn keep_alive(&self) -> Result<(), Error> {
-        // Step 1.
+        // Step 1. The first due account of each connection, by its index: both engines would group by reading them all.
         let rows = self
             .db
             .read(
-                "select connection_id from accounts
-                  where keep_alive_at <= $1 and status = 'active' and (retry_at is null or retry_at <= $1)
-                  group by connection_id
+                "select c.id from connections c
+                  where (select a.id from accounts a
+                          where a.connection_id = c.id and a.keep_alive_at <= $1 and a.status = 'active'
+                            and (a.retry_at is null or a.retry_at <= $1)
+                          order by a.keep_alive_at
+                          limit 1) is not null
                   limit $2",
                 params![self.now(), i64::from(CONNECTIONS)],
             )
