@@ -20,7 +20,7 @@ pub(crate) struct Hour {
     waited: u64,
     refused: BTreeMap<&'static str, u64>,
     /// The most accounts that were due to be kept alive at the end of a minute.
-    most_due: i64,
+    most_due: u64,
     seen: Seen,
     real: Duration,
     cpu: CpuUsed,
@@ -47,7 +47,7 @@ impl Hour {
     }
 
     /// At the end of a minute.
-    pub(crate) fn count_due(&mut self, due: i64) {
+    pub(crate) fn count_due(&mut self, due: u64) {
         self.most_due = self.most_due.max(due);
     }
 

@@ -7,7 +7,7 @@
 //! serve`, and everything lands before the clock moves on. Waits of the vault that are measured by tokio or by the
 //! database are real time and are not accelerated: a caller's patience, the deadline of a provider's answer, and leases.
 //! So nothing that is slow in real time is seen as lateness; what is seen is what the rules make of the day: rates,
-//! pauses, retries and queues.
+//! pauses, retries and queues. Grants are not given back here, and there is no HTTP before the vault.
 //!
 //! | module | what it holds |
 //! |---|---|
@@ -191,7 +191,7 @@ impl Day {
         }
         let next = second + self.tick;
         if next / MINUTE > second / MINUTE {
-            hour.count_due(world.due().await?);
+            hour.count_due(world.provider.due());
         }
         if next / UPKEEP > second / UPKEEP
             && let Err(error) = world.vault.upkeep().await

@@ -39,6 +39,8 @@ pub(crate) struct Provider {
 struct ProviderState {
     /// Accounts that were refreshed since the day began: how often, and when last.
     refreshed: HashMap<u64, (u64, Timestamp)>,
+    /// Accounts that the day finds due, by the second of the day; those that were refreshed are taken out.
+    due: Vec<u32>,
     minute: i64,
     in_minute: u64,
     seen: Seen,
@@ -104,14 +106,20 @@ impl Provider {
         clock: Arc<MovableClock>,
         accounts: u64,
     ) -> Result<(Arc<Self>, String)> {
-        let provider = Arc::new(Self {
+        let provider = Self {
             start: clock.now(),
             clock,
             accounts,
             away: AtomicBool::new(false),
             callers: AtomicUsize::new(0),
             state: Mutex::default(),
-        });
+        };
+        provider
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .due = provider.due_accounts();
+        let provider = Arc::new(provider);
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let origin = format!("http://{}", listener.local_addr()?);
         let router = Router::new()
@@ -174,12 +182,47 @@ impl Provider {
         Json(grant(account, next, place, now)).into_response()
     }
 
+    /// Accounts that are due to be kept alive at this moment, and are not yet.
+    pub(crate) fn due(&self) -> u64 {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let second = self.clock.now().duration_since(self.start).as_secs();
+        let passed = usize::try_from(second).unwrap_or(0) + 1;
+        state
+            .due
+            .iter()
+            .take(passed)
+            .map(|due| u64::from(*due))
+            .sum()
+    }
+
+    /// How many are due at each second of the day.
+    fn due_accounts(&self) -> Vec<u32> {
+        let mut due = vec![0; 24 * 3600];
+        for account in 0..self.accounts {
+            if let Some(count) = self.due_at(account).and_then(|second| due.get_mut(second)) {
+                *count += 1;
+            }
+        }
+        due
+    }
+
+    /// When an account is due that was not refreshed since the day began, in seconds of the day.
+    fn due_at(&self, account: u64) -> Option<usize> {
+        let (_, due) = workload::standing(account, self.start).ok()?.ends?;
+        usize::try_from(due.duration_since(self.start).as_secs()).ok()
+    }
+
+    /// An account was refreshed for the first time of the day.
     fn count_lateness(&self, state: &mut ProviderState, account: u64, now: Timestamp) {
-        let due = workload::standing(account, self.start)
-            .ok()
-            .and_then(|standing| standing.ends);
-        if let Some((_, due)) = due.filter(|(_, due)| *due <= now) {
-            state.seen.late.push(now.duration_since(due).as_secs());
+        let Some(due) = self.due_at(account) else {
+            return;
+        };
+        if let Some(count) = state.due.get_mut(due) {
+            *count = count.saturating_sub(1);
+        }
+        let late = now.duration_since(self.start).as_secs() - due as i64;
+        if late >= 0 {
+            state.seen.late.push(late);
         }
     }
 }

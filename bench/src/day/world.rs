@@ -260,12 +260,6 @@ impl World {
         }
     }
 
-    /// Accounts that are due to be kept alive at this moment and are not yet.
-    pub(crate) async fn due(&self) -> Result<i64> {
-        let sql = "select count(*) from accounts where keep_alive_at <= $1 and status = 'active'";
-        self.count(sql).await
-    }
-
     /// Accounts whose authorization ended because nobody used it.
     pub(crate) async fn ended(&self) -> Result<i64> {
         self.count("select count(*) from accounts where refresh_expires_at <= $1")
