@@ -113,10 +113,17 @@ async fn run_on(args: &DayArgs, databases: &Databases) -> Result<bool> {
         again: BTreeMap::new(),
         start,
         tick: args.tick,
+        refused_afterwards: (0, 0),
         wrong: Vec::new(),
     };
     let total = day.pass(args.hours, &database, databases).await?;
     println!("\nRefusals: {}.", total.refusals());
+    match day.refused_afterwards {
+        (0, _) => println!("Nobody was refused after the outage."),
+        (count, last) => {
+            println!("{count} were refused after the outage, the last one {last} s after its end.")
+        }
+    }
     let wrong = day.judge(&total).await?;
     for what in &wrong {
         eprintln!("error: {what}");
@@ -134,6 +141,8 @@ struct Day {
     again: BTreeMap<u32, Vec<Call>>,
     start: Timestamp,
     tick: u32,
+    /// Exchanges that were refused after the outage, and how many seconds after its end the last one was.
+    refused_afterwards: (u64, u32),
     wrong: Vec<String>,
 }
 
@@ -180,6 +189,10 @@ impl Day {
         }
         world.vault.land().await;
         for (call, ended) in ended? {
+            if matches!(ended, Ended::Refused(..)) && second >= OUTAGE.end {
+                self.refused_afterwards.0 += 1;
+                self.refused_afterwards.1 = second - OUTAGE.end;
+            }
             if let Ended::Refused(_, Some(wait)) = &ended
                 && call.tries + 1 < MOST_TRIES
             {

@@ -176,6 +176,10 @@ impl World {
             Ok(Err(vault::Error::Refused(refusal))) => {
                 Ended::Refused(refusal.reason().as_str(), refusal.retry_after())
             }
+            // Too many at once for its connections to the database.
+            Ok(Err(vault::Error::Fault(vault::Fault::Unavailable(_)))) => {
+                Ended::Refused("unavailable", Some(Duration::from_secs(1)))
+            }
             Ok(Err(vault::Error::Fault(fault))) => {
                 Ended::Wrong(format!("account {}: a fault: {fault}", call.account))
             }
