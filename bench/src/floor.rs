@@ -34,9 +34,9 @@ use store::{Batch, Db, Migration, Options, Statement, params};
 use tokio::net::TcpListener;
 use vault::{Clock as _, SystemClock};
 
-use crate::ServerArgs;
 use crate::target::{Ready, Subject, Target, WORKER_ALGORITHM, WorkerKey};
 use crate::vault_server::{end_of_input, say};
+use crate::{ServerArgs, tls};
 
 /// The floor without audit.
 pub(crate) const PATH: &str = "/exchange";
@@ -258,14 +258,16 @@ pub(crate) async fn run(args: &ServerArgs) -> Result<()> {
         )
         .with_state(floor);
     let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let (tls, certificate) = args.tls.then(tls::server).transpose()?.unzip();
     say(&Ready {
         address: listener.local_addr()?,
+        certificate,
         refresh,
         access,
         worker,
         errands: Vec::new(),
     })?;
-    web::serve(vec![listener], None, router, end_of_input()).await?;
+    web::serve(vec![listener], tls, router, end_of_input()).await?;
     Ok(())
 }
 

@@ -12,10 +12,12 @@ use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use crate::target::{Ask, Requests};
+use crate::tls;
 
 /// Open connections with nothing on them yet.
 pub(crate) struct Fleet {
@@ -68,23 +70,37 @@ impl Load {
     }
 }
 
-/// Opens the connections.
-pub(crate) async fn connect(address: SocketAddr, count: usize) -> Result<Fleet> {
+/// Opens connections to each of the addresses in turn; with a certificate, by TLS to whoever shows it.
+pub(crate) async fn connect(
+    addresses: &[SocketAddr],
+    count: usize,
+    certificate: Option<&[u8]>,
+) -> Result<Fleet> {
+    let tls = certificate.map(tls::connector).transpose()?;
     let mut connections = Vec::with_capacity(count);
-    for _ in 0..count {
+    for address in addresses.iter().cycle().take(count) {
         let stream = TcpStream::connect(address)
             .await
             .with_context(|| format!("connecting to {address}"))?;
         stream.set_nodelay(true)?;
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        // Its errors are those of the requests on it.
-        tokio::spawn(connection);
-        connections.push(sender);
+        connections.push(match &tls {
+            None => handshake(stream).await?,
+            Some(tls) => handshake(tls::handshake(tls, stream).await?).await?,
+        });
     }
     Ok(Fleet {
-        address,
+        address: *addresses.first().context("nowhere to connect to")?,
         connections,
     })
+}
+
+async fn handshake(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+) -> Result<SendRequest<Full<Bytes>>> {
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    // Its errors are those of the requests on it.
+    tokio::spawn(connection);
+    Ok(sender)
 }
 
 impl Fleet {

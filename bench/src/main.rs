@@ -18,16 +18,20 @@
 //! | `day` | a day of many accounts in accelerated time |
 //! | `report` | figures and the table |
 
+mod audit;
+mod curve;
 mod database;
 mod day;
 mod floor;
 mod load;
 mod many;
+mod nodes;
 mod process;
 mod report;
 mod seed;
 mod stock;
 mod target;
+mod tls;
 mod users;
 mod vault_server;
 
@@ -39,6 +43,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
 
+use crate::curve::Curves;
 use crate::database::{Databases, Engine};
 use crate::load::Load;
 use crate::process::ServerProcess;
@@ -103,6 +108,30 @@ struct Options {
         conflicts_with_all = ["exchange", "errand"]
     )]
     accounts: Vec<u64>,
+    /// Only the refresh token exchange at so many vaults on one PostgreSQL, for each of these numbers
+    #[arg(
+        long,
+        value_name = "N,…",
+        value_delimiter = ',',
+        value_parser = clap::value_parser!(u16).range(1..100),
+        conflicts_with_all = ["exchange", "errand", "accounts"]
+    )]
+    nodes: Vec<u16>,
+    /// Only audit rows, so many in a transaction, for each of these numbers
+    #[arg(
+        long,
+        value_name = "N,…",
+        value_delimiter = ',',
+        value_parser = clap::value_parser!(u16).range(1..10_000),
+        conflicts_with_all = ["exchange", "errand", "accounts", "nodes"]
+    )]
+    audit_rows: Vec<u16>,
+    /// Draw what --accounts, --nodes and --audit-rows measure, as SVG in this folder
+    #[arg(long, value_name = "DIR")]
+    pictures: Option<PathBuf>,
+    /// Ask by TLS
+    #[arg(long)]
+    tls: bool,
     /// What the vault logs, into a file; the default is that of `tokenvault serve`
     #[arg(long, default_value = "info")]
     log: String,
@@ -139,6 +168,12 @@ struct ServerArgs {
     /// What is logged
     #[arg(long)]
     log: String,
+    /// Speak TLS, with a certificate of its own
+    #[arg(long)]
+    tls: bool,
+    /// Be one more node, of this name, on a database that has everything
+    #[arg(long)]
+    join: Option<String>,
 }
 
 #[tokio::main]
@@ -178,9 +213,12 @@ async fn measure(options: &Options) -> Result<bool> {
     }
     let engines = match options.only {
         Some(only) => vec![only],
+        // Several processes write to one SQLite file, but that is not what it is for.
+        None if !options.nodes.is_empty() => vec![Engine::Postgres],
         None => vec![Engine::Sqlite, Engine::Postgres],
     };
     let mut report = Report::begin(options)?;
+    let mut curves = Curves::default();
     for engine in engines {
         let databases = match Databases::open(engine, options.folder.as_deref()).await {
             Ok(databases) => databases,
@@ -191,15 +229,20 @@ async fn measure(options: &Options) -> Result<bool> {
             }
             Err(error) => return Err(error),
         };
-        let measured = if options.accounts.is_empty() {
-            measure_engine(engine, &databases, &exchanges, options, &mut report).await
+        let measured = if !options.accounts.is_empty() {
+            many::measure(engine, &databases, options, &mut report, &mut curves).await
+        } else if !options.nodes.is_empty() {
+            nodes::measure(engine, &databases, options, &mut report, &mut curves).await
+        } else if !options.audit_rows.is_empty() {
+            audit::measure(engine, &databases, options, &mut curves).await
         } else {
-            many::measure(engine, &databases, options, &mut report)
-                .await
-                .map(drop)
+            measure_engine(engine, &databases, &exchanges, options, &mut report).await
         };
         databases.close().await;
         measured.with_context(|| format!("measuring on {engine}"))?;
+    }
+    if let Some(folder) = &options.pictures {
+        curves.write(folder)?;
     }
     Ok(report.end())
 }
@@ -216,8 +259,8 @@ async fn measure_engine(
     options: &Options,
     report: &mut Report,
 ) -> Result<()> {
-    let floor = ServerProcess::start("serve-floor", databases, &options.log).await?;
-    let vault = ServerProcess::start("serve-vault", databases, &options.log).await?;
+    let floor = ServerProcess::start("serve-floor", databases, options).await?;
+    let vault = ServerProcess::start("serve-vault", databases, options).await?;
     report.engine(engine);
     for exchange in exchanges {
         let mut rows = Vec::new();
@@ -301,9 +344,9 @@ async fn measure_phase(
     connections: usize,
     options: &Options,
 ) -> Result<Figures> {
-    let address = server.address();
     let requests = prepare(20_000).await?;
-    let warm_up = load::connect(address, connections)
+    let warm_up = server
+        .connect(connections)
         .await?
         .run(requests, WARM_UP)
         .await?;
@@ -312,7 +355,7 @@ async fn measure_phase(
     let expected = warm_up.requests_per_second() * options.seconds as f64 * 1.6;
     let requests = prepare(expected as usize + 1000).await?;
 
-    let fleet = load::connect(address, connections).await?;
+    let fleet = server.connect(connections).await?;
     let before = server.cpu(databases).await?;
     let load = fleet
         .run(requests, Duration::from_secs(options.seconds))
@@ -326,7 +369,7 @@ async fn measure_herd(server: &ServerProcess, databases: &Databases, ask: &Ask) 
     let before = server.cpu(databases).await?;
     let mut all = Load::default();
     for _ in 0..HERDS {
-        let fleet = load::connect(server.address(), HERD).await?;
+        let fleet = server.connect(HERD).await?;
         all.add(fleet.run(ask.times(HERD), HERD_DEADLINE).await?);
     }
     let after = server.cpu(databases).await?;

@@ -10,9 +10,10 @@ use seal::SecretString;
 use store::{Db, Options as DbOptions, params};
 use vault::{Clock as _, SampleTokens, SystemClock};
 
+use crate::curve::{Curve, Curves, Line};
 use crate::database::{Databases, Engine};
 use crate::process::ServerProcess;
-use crate::report::{Figures, Report};
+use crate::report::Report;
 use crate::seed::{CONNECTION, PROVIDER_SCOPES};
 use crate::stock::{self, Places, Sample};
 use crate::target::{Exchange, Subject};
@@ -27,11 +28,12 @@ pub(crate) async fn measure(
     databases: &Databases,
     options: &Options,
     report: &mut Report,
-) -> Result<Vec<(u64, Figures)>> {
+    curves: &mut Curves,
+) -> Result<()> {
     let mut counts = options.accounts.clone();
     counts.sort_unstable();
     counts.dedup();
-    let server = ServerProcess::start("serve-vault", databases, &options.log).await?;
+    let server = ServerProcess::start("serve-vault", databases, options).await?;
     let mut target = server.target(Exchange::Worker).clone();
     report.accounts_of(engine);
     let mut points = Vec::new();
@@ -55,10 +57,21 @@ pub(crate) async fn measure(
             eprintln!("{}", server.last_of_log());
         }
         report.accounts(count, &figures, made);
-        points.push((count, figures));
+        points.push((count as f64, figures.requests_per_second()));
     }
-    server.stop().await?;
-    Ok(points)
+    curves.add(
+        "accounts",
+        Curve {
+            name: "A worker's exchanges for users by chance, by connected accounts",
+            x: "connected accounts",
+            y: "requests/s",
+            lines: vec![Line {
+                name: engine.to_string(),
+                points,
+            }],
+        },
+    );
+    server.stop().await
 }
 
 /// Makes the accounts from one number to another.

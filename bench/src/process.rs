@@ -10,7 +10,9 @@ use anyhow::{Context, Result, bail};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
-use crate::database::Databases;
+use crate::Options;
+use crate::database::{Database, Databases};
+use crate::load::{self, Fleet};
 use crate::target::{Ask, Errand, Exchange, Ready, Target};
 
 /// How long a server may take to be ready, its keys and its connected account included.
@@ -20,14 +22,18 @@ const STOP: Duration = Duration::from_secs(30);
 /// Linux counts CPU time in hundredths of a second, whatever the kernel's own clock is.
 const TICK: Duration = Duration::from_millis(10);
 
-/// A server of ours, running until its standard input ends.
+/// A server of ours, running until its standard input ends: one process, or several on one database.
 pub(crate) struct ServerProcess {
-    child: Child,
-    pid: u32,
-    database_name: String,
-    database_url: String,
+    nodes: Vec<Node>,
+    database: Database,
     log: PathBuf,
     ready: Ready,
+}
+
+struct Node {
+    child: Child,
+    pid: u32,
+    address: SocketAddr,
 }
 
 /// CPU time used so far.
@@ -50,40 +56,41 @@ pub(crate) struct CpuUsed {
 
 impl ServerProcess {
     /// Runs this program again as a server on a new database, and waits until it is ready.
-    pub(crate) async fn start(server: &str, databases: &Databases, log: &str) -> Result<Self> {
+    pub(crate) async fn start(
+        server: &str,
+        databases: &Databases,
+        options: &Options,
+    ) -> Result<Self> {
         let database = databases.create(&server.replace('-', "_")).await?;
-        let log_file = database.folder.join("server.log");
-        let mut child = Command::new(std::env::current_exe()?)
-            .arg(server)
-            .arg("--database")
-            .arg(&database.url)
-            .arg("--folder")
-            .arg(&database.folder)
-            .args(["--log", log])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .with_context(|| format!("starting {server}"))?;
-        let pid = child.id().context("the server has ended")?;
-        let output = child.stdout.take().context("the server has no output")?;
-        let mut lines = BufReader::new(output).lines();
-        let line = tokio::time::timeout(START, lines.next_line())
-            .await
-            .with_context(|| format!("{server} is not ready after {START:?}"))??
-            .with_context(|| format!("{server} ended before it was ready"))?;
+        let mut args = vec!["--log", &options.log];
+        if options.tls {
+            args.push("--tls");
+        }
+        let (child, line) = spawn(server, &database, &args).await?;
+        let ready: Ready =
+            serde_json::from_str(&line).with_context(|| format!("what {server} says"))?;
         Ok(Self {
-            child,
-            pid,
-            database_name: database.name,
-            database_url: database.url,
-            log: log_file,
-            ready: serde_json::from_str(&line).with_context(|| format!("what {server} says"))?,
+            nodes: vec![Node::of(child, ready.address)?],
+            log: database.folder.join("server.log"),
+            database,
+            ready,
         })
     }
 
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.ready.address
+    /// Runs the vault once more on the same database.
+    pub(crate) async fn add_node(&mut self, options: &Options) -> Result<()> {
+        let name = format!("node-{}", self.nodes.len());
+        let args = ["--log", &options.log, "--join", &name];
+        let (child, line) = spawn("serve-vault", &self.database, &args).await?;
+        let address = line.parse().with_context(|| format!("what {name} says"))?;
+        self.nodes.push(Node::of(child, address)?);
+        Ok(())
+    }
+
+    /// Connections to its nodes in turn.
+    pub(crate) async fn connect(&self, count: usize) -> Result<Fleet> {
+        let addresses: Vec<SocketAddr> = self.nodes.iter().map(|node| node.address).collect();
+        load::connect(&addresses, count, self.ready.certificate.as_deref()).await
     }
 
     pub(crate) fn target(&self, exchange: Exchange) -> &Target {
@@ -104,7 +111,7 @@ impl ServerProcess {
 
     /// Where its database is.
     pub(crate) fn database_url(&self) -> &str {
-        &self.database_url
+        &self.database.url
     }
 
     /// Its own folder.
@@ -112,9 +119,10 @@ impl ServerProcess {
         self.log.parent().context("a log without a folder")
     }
 
-    /// Resident memory now, in MiB.
+    /// Resident memory of its first process now, in MiB.
     pub(crate) fn memory(&self) -> Result<f64> {
-        let path = format!("/proc/{}/status", self.pid);
+        let pid = self.nodes.first().context("no node")?.pid;
+        let path = format!("/proc/{pid}/status");
         let text = std::fs::read_to_string(&path)?;
         let kilobytes: Option<f64> = text
             .lines()
@@ -125,7 +133,8 @@ impl ServerProcess {
 
     /// CPU time until now.
     pub(crate) async fn cpu(&self, databases: &Databases) -> Result<CpuTimes> {
-        CpuTimes::of(self.pid, &self.database_name, databases).await
+        let pids: Vec<u32> = self.nodes.iter().map(|node| node.pid).collect();
+        CpuTimes::of(&pids, &self.database.name, databases).await
     }
 
     /// The end of what the server logged: where to look after errors.
@@ -136,23 +145,59 @@ impl ServerProcess {
     }
 
     /// Ends its input and waits.
-    pub(crate) async fn stop(mut self) -> Result<()> {
-        drop(self.child.stdin.take());
-        let status = tokio::time::timeout(STOP, self.child.wait())
-            .await
-            .context("the server does not end")??;
-        if !status.success() {
-            bail!("the server ended with {status}");
+    pub(crate) async fn stop(self) -> Result<()> {
+        for mut node in self.nodes {
+            drop(node.child.stdin.take());
+            let status = tokio::time::timeout(STOP, node.child.wait())
+                .await
+                .context("the server does not end")??;
+            if !status.success() {
+                bail!("the server ended with {status}");
+            }
         }
         Ok(())
     }
 }
 
+impl Node {
+    fn of(child: Child, address: SocketAddr) -> Result<Self> {
+        let pid = child.id().context("the server has ended")?;
+        Ok(Self {
+            child,
+            pid,
+            address,
+        })
+    }
+}
+
+/// Starts a server on a database; the process and the line that it says when it is ready.
+async fn spawn(server: &str, database: &Database, args: &[&str]) -> Result<(Child, String)> {
+    let mut child = Command::new(std::env::current_exe()?)
+        .arg(server)
+        .arg("--database")
+        .arg(&database.url)
+        .arg("--folder")
+        .arg(&database.folder)
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .with_context(|| format!("starting {server}"))?;
+    let output = child.stdout.take().context("the server has no output")?;
+    let mut lines = BufReader::new(output).lines();
+    let line = tokio::time::timeout(START, lines.next_line())
+        .await
+        .with_context(|| format!("{server} is not ready after {START:?}"))??
+        .with_context(|| format!("{server} ended before it was ready"))?;
+    Ok((child, line))
+}
+
 impl CpuTimes {
-    /// Those of a server process, of this process, and of the connections to a database.
-    pub(crate) async fn of(server: u32, database: &str, databases: &Databases) -> Result<Self> {
+    /// Those of server processes, of this process, and of the connections to a database.
+    pub(crate) async fn of(servers: &[u32], database: &str, databases: &Databases) -> Result<Self> {
         let mut times = Self {
-            server: cpu_of(server)?,
+            server: servers.iter().copied().map(cpu_of).sum::<Result<_>>()?,
             generator: cpu_of(std::process::id())?,
             database: BTreeMap::new(),
         };

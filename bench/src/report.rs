@@ -52,6 +52,10 @@ impl Figures {
         }
     }
 
+    pub(crate) fn requests_per_second(&self) -> f64 {
+        self.requests_per_second
+    }
+
     /// Whether some request was not answered with 200.
     pub(crate) fn has_failed(&self) -> bool {
         self.failure.is_some()
@@ -83,10 +87,11 @@ impl Report {
             milliseconds(durable_write(options.folder.as_deref())?),
         );
         println!(
-            "{} connections, {} s each after {} s of warm-up, keep-alive, without TLS; server, load generator and database share the cores.",
+            "{} connections, {} s each after {} s of warm-up, keep-alive, {} TLS; server, load generator and database share the cores.",
             options.connections,
             options.seconds,
-            crate::WARM_UP.as_secs()
+            crate::WARM_UP.as_secs(),
+            if options.tls { "with" } else { "without" }
         );
         println!(
             "Ratio: requests per CPU second of the server process, vault to floor; the floor audits durably, as the vault does\n(in parentheses: to the floor without audit)."
@@ -230,7 +235,7 @@ impl Figures {
     }
 }
 
-fn milliseconds(time: Duration) -> f64 {
+pub(crate) fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 

@@ -131,7 +131,8 @@ pub(crate) async fn make(
     if engine == Engine::Postgres {
         // As its own daemon would do it within minutes.
         for sql in ["vacuum analyze users", "vacuum analyze accounts"] {
-            db.append(Statement::new(sql, vec![])).await?;
+            db.append(Batch::new().with(Statement::new(sql, vec![])))
+                .await?;
         }
     }
     Ok(())

@@ -88,6 +88,8 @@ impl fmt::Display for Errand {
 pub(crate) struct Ready {
     /// Where it listens.
     pub(crate) address: SocketAddr,
+    /// What it shows there, as DER: with it, it speaks TLS.
+    pub(crate) certificate: Option<Vec<u8>>,
     pub(crate) refresh: Target,
     pub(crate) access: Target,
     pub(crate) worker: Target,

@@ -4,7 +4,6 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 use store::{Batch, Db, Options, Statement, params};
 
-use crate::load;
 use crate::process::ServerProcess;
 use crate::target::{Ask, Errand};
 
@@ -44,7 +43,7 @@ pub(crate) async fn grow(server: &ServerProcess, count: i64) -> Result<()> {
 pub(crate) async fn from_the_middle(server: &ServerProcess, count: i64) -> Result<Ask> {
     let first = server.errand(Errand::Users)?;
     let mut ask = first.clone();
-    let mut connection = load::connect(server.address(), 1).await?;
+    let mut connection = server.connect(1).await?;
     for _ in 0..(count / 100 / 2) {
         let answer = connection.ask(&ask).await?;
         let answer: Value = serde_json::from_slice(&answer)?;

@@ -15,9 +15,9 @@ use tracing_subscriber::EnvFilter;
 use vault::{Clock as _, Issuer, Parts, Settings, SystemClock, Vault};
 use web::WebOptions;
 
-use crate::ServerArgs;
 use crate::seed::{self, ISSUER};
 use crate::target::Ready;
+use crate::{ServerArgs, tls};
 
 /// Where exchanges are asked for.
 pub(crate) const PATH: &str = "/oauth/token";
@@ -29,9 +29,17 @@ pub(crate) const PERSONS_PASSWORD: &str = "sandbox";
 
 /// Serves until standard input ends.
 pub(crate) async fn run(args: &ServerArgs) -> Result<()> {
-    log_to(&args.folder.join("server.log"), &args.log)?;
+    let log = args.join.as_deref().unwrap_or("server");
+    log_to(&args.folder.join(format!("{log}.log")), &args.log)?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
+    if args.join.is_some() {
+        // It calls no provider.
+        let vault = open(&args.database, &args.folder, "http://127.0.0.1:9").await?;
+        println!("{address}");
+        web::serve(vec![listener], None, router(vault), end_of_input()).await?;
+        return Ok(());
+    }
     let sandbox_listener = TcpListener::bind("127.0.0.1:0").await?;
     let sandbox_url = format!("http://{}", sandbox_listener.local_addr()?);
 
@@ -44,18 +52,26 @@ pub(crate) async fn run(args: &ServerArgs) -> Result<()> {
         provider_of(&seeded, &sandbox_url).router(),
         std::future::pending(),
     ));
-    // One user and one administrator ask as often as they can here.
-    let options = WebOptions {
-        me_requests_per_minute: 1_000_000_000,
-        management_requests_per_minute: 1_000_000_000,
-        ..WebOptions::default()
-    };
-    let router = web::router(vault, options);
-    let server = tokio::spawn(web::serve(vec![listener], None, router, end_of_input()));
+    let router = router(vault);
+    let plain = web::serve(vec![listener], None, router.clone(), end_of_input());
+    let mut server = tokio::spawn(plain);
     let ([refresh, access, worker], errands) =
         seed::connect(&seeded, &format!("http://{address}")).await?;
+    let (mut address, mut certificate) = (address, None);
+    if args.tls {
+        let (tls, shown) = tls::server()?;
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        (address, certificate) = (listener.local_addr()?, Some(shown));
+        server = tokio::spawn(web::serve(
+            vec![listener],
+            Some(tls),
+            router,
+            end_of_input(),
+        ));
+    }
     say(&Ready {
         address,
+        certificate,
         refresh,
         access,
         worker,
@@ -63,6 +79,16 @@ pub(crate) async fn run(args: &ServerArgs) -> Result<()> {
     })?;
     server.await??;
     Ok(())
+}
+
+fn router(vault: Vault) -> axum::Router {
+    // One user and one administrator ask as often as they can here.
+    let options = WebOptions {
+        me_requests_per_minute: 1_000_000_000,
+        management_requests_per_minute: 1_000_000_000,
+        ..WebOptions::default()
+    };
+    web::router(vault, options)
 }
 
 /// Opens the vault of a database, with the master key of a folder: a second process that does so is a second node.

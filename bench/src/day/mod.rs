@@ -161,13 +161,13 @@ impl Day {
             let mut hour = Hour::default();
             let begun = Instant::now();
             let process = std::process::id();
-            let before = CpuTimes::of(process, &database.name, databases).await?;
+            let before = CpuTimes::of(&[process], &database.name, databases).await?;
             let mut second = number * HOUR;
             while second < (number + 1) * HOUR {
                 self.pass_tick(second, &mut hour).await?;
                 second += self.tick;
             }
-            let after = CpuTimes::of(process, &database.name, databases).await?;
+            let after = CpuTimes::of(&[process], &database.name, databases).await?;
             let seen = self.world.provider.take_seen();
             hour.close(seen, begun.elapsed(), before.until(&after));
             println!("{}", hour.row(&format!("{number:02}:00")));

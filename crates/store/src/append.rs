@@ -19,6 +19,10 @@ const MOST_TOGETHER: usize = 500;
 /// are few; small ones are all there, because what is one statement needs no `begin` and no `commit`.
 const ROWS: [usize; 11] = [64, 32, 16, 8, 7, 6, 5, 4, 3, 2, 1];
 
+/// What a single batch has to have for its rows to be put together: an error of such a one names no statement of it, but
+/// the first.
+const MANY: usize = 10;
+
 /// A batch of inserts and who waits for it.
 pub(crate) type Append = (Batch, oneshot::Sender<Result<(), WriteError>>);
 
@@ -59,8 +63,10 @@ async fn commit_all(
     while let Some(part) = left.pop() {
         let committed = match part {
             [] => continue,
-            // As it is, so that the error tells which of its statements it is about.
-            [only] => commit(client, dialect, &only.statements).await,
+            // As it is, so that an error tells which of its statements it is about.
+            [only] if only.statements.len() < MANY => {
+                commit(client, dialect, &only.statements).await
+            }
             several => commit(client, dialect, &texts.merged(several)).await,
         };
         match committed {
