@@ -119,6 +119,7 @@ async fn run_on(args: &DayArgs, databases: &Databases) -> Result<bool> {
     let total = day.pass(args.hours, &database, databases).await?;
     println!("\nRefusals: {}.", total.refusals());
     match day.refused_afterwards {
+        (0, _) if args.hours * HOUR <= OUTAGE.end => {}
         (0, _) => println!("Nobody was refused after the outage."),
         (count, last) => {
             println!("{count} were refused after the outage, the last one {last} s after its end.")
