@@ -207,8 +207,9 @@ fn short(value: f64) -> String {
         value if value >= 1e3 => (value / 1e3, "k"),
         value => (value, ""),
     };
-    let digits = usize::from(value.fract() != 0.0);
-    format!("{value:.digits$}{unit}")
+    let text = format!("{value:.2}");
+    let text = text.trim_end_matches('0').trim_end_matches('.');
+    format!("{text}{unit}")
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ use tokio::net::TcpListener;
 use vault::{Clock as _, SystemClock};
 
 use crate::target::{Ready, Subject, Target, WORKER_ALGORITHM, WorkerKey};
-use crate::vault_server::{end_of_input, say};
+use crate::vault_server::{end_of_input, say, traffic_of};
 use crate::{ServerArgs, tls};
 
 /// The floor without audit.
@@ -241,6 +241,7 @@ pub(crate) async fn run(args: &ServerArgs) -> Result<()> {
         key.verifying_key(None)
             .map_err(|error| anyhow!("a key: {error}"))
     };
+    let traffic = traffic_of(db.clone());
     let floor = Arc::new(Floor {
         access_key: verifying(&access_key)?,
         worker_key: verifying(&worker_key)?,
@@ -256,7 +257,8 @@ pub(crate) async fn run(args: &ServerArgs) -> Result<()> {
             AUDITED_PATH,
             post(async |floor, body| answer(floor, body, Audit::Durable).await),
         )
-        .with_state(floor);
+        .with_state(floor)
+        .merge(traffic);
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let (tls, certificate) = args.tls.then(tls::server).transpose()?.unzip();
     say(&Ready {

@@ -130,7 +130,7 @@ struct Options {
     #[arg(long, value_name = "DIR")]
     pictures: Option<PathBuf>,
     /// Ask by TLS
-    #[arg(long)]
+    #[arg(long, conflicts_with = "nodes")]
     tls: bool,
     /// What the vault logs, into a file; the default is that of `tokenvault serve`
     #[arg(long, default_value = "info")]
@@ -356,23 +356,27 @@ async fn measure_phase(
     let requests = prepare(expected as usize + 1000).await?;
 
     let fleet = server.connect(connections).await?;
+    let traffic = server.traffic().await?;
     let before = server.cpu(databases).await?;
     let load = fleet
         .run(requests, Duration::from_secs(options.seconds))
         .await?;
-    let after = server.cpu(databases).await?;
-    Ok(Figures::of(&load, &before.until(&after), server.memory()?))
+    let used = before.until(&server.cpu(databases).await?);
+    let figures = Figures::of(&load, &used, server.memory()?);
+    Ok(figures.with_traffic(traffic, server.traffic().await?))
 }
 
 /// Callers that all find the same token too old, at once.
 async fn measure_herd(server: &ServerProcess, databases: &Databases, ask: &Ask) -> Result<Figures> {
+    let traffic = server.traffic().await?;
     let before = server.cpu(databases).await?;
     let mut all = Load::default();
     for _ in 0..HERDS {
         let fleet = server.connect(HERD).await?;
         all.add(fleet.run(ask.times(HERD), HERD_DEADLINE).await?);
     }
-    let after = server.cpu(databases).await?;
+    let used = before.until(&server.cpu(databases).await?);
     all.latencies.sort_unstable();
-    Ok(Figures::of(&all, &before.until(&after), server.memory()?))
+    let figures = Figures::of(&all, &used, server.memory()?);
+    Ok(figures.with_traffic(traffic, server.traffic().await?))
 }

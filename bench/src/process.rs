@@ -14,6 +14,7 @@ use crate::Options;
 use crate::database::{Database, Databases};
 use crate::load::{self, Fleet};
 use crate::target::{Ask, Errand, Exchange, Ready, Target};
+use crate::vault_server::TRAFFIC_PATH;
 
 /// How long a server may take to be ready, its keys and its connected account included.
 const START: Duration = Duration::from_secs(60);
@@ -135,6 +136,17 @@ impl ServerProcess {
     pub(crate) async fn cpu(&self, databases: &Databases) -> Result<CpuTimes> {
         let pids: Vec<u32> = self.nodes.iter().map(|node| node.pid).collect();
         CpuTimes::of(&pids, &self.database.name, databases).await
+    }
+
+    /// Reads and commits of its first process until now.
+    pub(crate) async fn traffic(&self) -> Result<[u64; 2]> {
+        let ask = Ask {
+            path: TRAFFIC_PATH.to_owned(),
+            bearer: None,
+            form: None,
+        };
+        let answer = self.connect(1).await?.ask(&ask).await?;
+        Ok(serde_json::from_slice(&answer)?)
     }
 
     /// The end of what the server logged: where to look after errors.

@@ -16,6 +16,7 @@ use crate::target::Exchange;
 /// What one server did with one exchange.
 #[derive(Debug)]
 pub(crate) struct Figures {
+    requests: usize,
     requests_per_second: f64,
     median: Duration,
     p99: Duration,
@@ -23,7 +24,11 @@ pub(crate) struct Figures {
     /// Microseconds of CPU time a request.
     server: f64,
     database: f64,
-    generator: f64,
+    /// Of the cores' time, how much the load generator took, in percent.
+    load: f64,
+    /// Of the server's first process, by request: round trips that read, and transactions.
+    reads: f64,
+    commits: f64,
     /// Resident memory of the server afterwards, in MiB.
     memory: f64,
     /// What went wrong; such figures measure nothing.
@@ -40,16 +45,33 @@ impl Figures {
             }
         };
         Self {
+            requests: load.latencies.len(),
             requests_per_second: load.requests_per_second(),
             median: load.within(500),
             p99: load.within(990),
             p999: load.within(999),
             server: a_request(cpu.server),
             database: a_request(cpu.database),
-            generator: a_request(cpu.generator),
+            load: busy(cpu.generator, load.elapsed),
+            reads: 0.0,
+            commits: 0.0,
             memory,
             failure: load.check().err().map(|error| format!("{error:#}")),
         }
+    }
+
+    /// With what the database was asked between two moments.
+    pub(crate) fn with_traffic(mut self, before: [u64; 2], after: [u64; 2]) -> Self {
+        let a_request = |before: u64, after: u64| match self.requests {
+            0 => 0.0,
+            requests => after.saturating_sub(before) as f64 / requests as f64,
+        };
+        let [[reads, commits], [more_reads, more_commits]] = [before, after];
+        (self.reads, self.commits) = (
+            a_request(reads, more_reads),
+            a_request(commits, more_commits),
+        );
+        self
     }
 
     pub(crate) fn requests_per_second(&self) -> f64 {
@@ -191,13 +213,13 @@ impl fmt::Display for Server {
 }
 
 const HEAD: [&str; 2] = [
-    "| what                            | server              | requests/s | p50 ms | p99 ms | p99.9 ms | CPU µs/request | of PostgreSQL | of the load | MiB | ratio       |",
-    "|---------------------------------|---------------------|-----------:|-------:|-------:|---------:|---------------:|--------------:|------------:|----:|-------------|",
+    "| what                            | server              | requests/s | p50 ms | p99 ms | p99.9 ms | CPU µs/request | of PostgreSQL | reads | commits | load % | MiB | ratio       |",
+    "|---------------------------------|---------------------|-----------:|-------:|-------:|---------:|---------------:|--------------:|------:|--------:|-------:|----:|-------------|",
 ];
 
 const ACCOUNTS_HEAD: [&str; 2] = [
-    "| accounts | requests/s | p50 ms | p99 ms | CPU µs/request | of PostgreSQL | of the load | MiB | made before, accounts/s |",
-    "|---------:|-----------:|-------:|-------:|---------------:|--------------:|------------:|----:|------------------------:|",
+    "| accounts | requests/s | p50 ms | p99 ms | CPU µs/request | of PostgreSQL | load % | MiB | made before, accounts/s |",
+    "|---------:|-----------:|-------:|-------:|---------------:|--------------:|-------:|----:|------------------------:|",
 ];
 
 impl Figures {
@@ -207,12 +229,12 @@ impl Figures {
             database => format!("{database:.0}"),
         };
         format!(
-            "| {count:>8} | {:>10.0} | {:>6.2} | {:>6.2} | {:>14.0} | {database:>13} | {:>11.0} | {:>3.0} | {made_a_second:>23.0} |",
+            "| {count:>8} | {:>10.0} | {:>6.2} | {:>6.2} | {:>14.0} | {database:>13} | {:>6.0} | {:>3.0} | {made_a_second:>23.0} |",
             self.requests_per_second,
             milliseconds(self.median),
             milliseconds(self.p99),
             self.server,
-            self.generator,
+            self.load,
             self.memory,
         )
     }
@@ -223,13 +245,15 @@ impl Figures {
             database => format!("{database:.0}"),
         };
         format!(
-            "| {what:<31} | {server:<19} | {:>10.0} | {:>6.2} | {:>6.2} | {:>8.2} | {:>14.0} | {database:>13} | {:>11.0} | {:>3.0} | {ratio:<11} |",
+            "| {what:<31} | {server:<19} | {:>10.0} | {:>6.2} | {:>6.2} | {:>8.2} | {:>14.0} | {database:>13} | {:>5.2} | {:>7.3} | {:>6.0} | {:>3.0} | {ratio:<11} |",
             self.requests_per_second,
             milliseconds(self.median),
             milliseconds(self.p99),
             milliseconds(self.p999),
             self.server,
-            self.generator,
+            self.reads,
+            self.commits,
+            self.load,
             self.memory,
         )
     }
@@ -245,6 +269,17 @@ pub(crate) fn per_second(count: usize, time: Duration) -> f64 {
         0.0
     } else {
         count as f64 / time.as_secs_f64()
+    }
+}
+
+/// How much of all cores' time something took, in percent.
+fn busy(used: Duration, elapsed: Duration) -> f64 {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let all = elapsed.as_secs_f64() * cores as f64;
+    if all > 0.0 {
+        100.0 * used.as_secs_f64() / all
+    } else {
+        0.0
     }
 }
 
@@ -293,14 +328,24 @@ mod tests {
                 server: Duration::from_micros(microseconds) * 1000,
                 ..CpuUsed::default()
             };
-            Figures::of(&load, &cpu, 64.0)
+            Figures::of(&load, &cpu, 64.0).with_traffic([1, 2], [1001, 127])
         };
         assert!((figures(100).ratio_to(&figures(50)) - 0.5).abs() < 1e-9);
         let row = figures(100).row("refresh token", Server::Vault, "0.50 (0.25)");
         assert_eq!(
             row,
-            "| refresh token                   | vault               |       1000 |   1.00 |   1.00 |     1.00 |            100 |               |           0 |  64 | 0.50 (0.25) |"
+            "| refresh token                   | vault               |       1000 |   1.00 |   1.00 |     1.00 |            100 |               |  1.00 |   0.125 |      0 |  64 | 0.50 (0.25) |"
         );
         assert_eq!(row.chars().count(), HEAD[0].chars().count());
+    }
+
+    #[test]
+    fn a_generator_that_takes_every_core_is_wholly_busy() {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let cores = u32::try_from(cores).unwrap();
+        let second = Duration::from_secs(1);
+        assert!((busy(second * cores, second) - 100.0).abs() < 1e-9);
+        assert!((busy(second * cores, second * 4) - 25.0).abs() < 1e-9);
+        assert!(busy(second, Duration::ZERO).abs() < 1e-9);
     }
 }

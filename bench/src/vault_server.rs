@@ -6,10 +6,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
+use axum::routing::get;
+use axum::{Json, Router};
 use provider::{Catalogue, OutboundPolicy, ProviderClient};
 use sandbox::{Behaviour, Sandbox, SandboxAccount, SandboxClient, SandboxConfig};
 use seal::{LocalMasterKey, SystemEntropy};
-use store::{Db, Options};
+use store::{Db, Options, Traffic};
 use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
 use vault::{Clock as _, Issuer, Parts, Settings, SystemClock, Vault};
@@ -21,6 +23,9 @@ use crate::{ServerArgs, tls};
 
 /// Where exchanges are asked for.
 pub(crate) const PATH: &str = "/oauth/token";
+
+/// Where both servers tell their reads and commits until now, as a JSON array.
+pub(crate) const TRAFFIC_PATH: &str = "/bench/traffic";
 
 /// The only person of the sandbox.
 pub(crate) const PERSON: &str = "alice@sandbox.example";
@@ -34,16 +39,18 @@ pub(crate) async fn run(args: &ServerArgs) -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     if args.join.is_some() {
+        let db = Db::open(&args.database, Options::default()).await?;
         // It calls no provider.
-        let vault = open(&args.database, &args.folder, "http://127.0.0.1:9").await?;
+        let vault = open_on(db.clone(), &args.folder, "http://127.0.0.1:9").await?;
         println!("{address}");
-        web::serve(vec![listener], None, router(vault), end_of_input()).await?;
+        web::serve(vec![listener], None, router(vault, db), end_of_input()).await?;
         return Ok(());
     }
     let sandbox_listener = TcpListener::bind("127.0.0.1:0").await?;
     let sandbox_url = format!("http://{}", sandbox_listener.local_addr()?);
 
-    let vault = open(&args.database, &args.folder, &sandbox_url).await?;
+    let db = Db::open(&args.database, Options::default()).await?;
+    let vault = open_on(db.clone(), &args.folder, &sandbox_url).await?;
     let seeded = seed::seed(&vault, &sandbox_url).await?;
     // It answers at once, and shares this process's CPU time.
     tokio::spawn(web::serve(
@@ -52,7 +59,7 @@ pub(crate) async fn run(args: &ServerArgs) -> Result<()> {
         provider_of(&seeded, &sandbox_url).router(),
         std::future::pending(),
     ));
-    let router = router(vault);
+    let router = router(vault, db);
     let plain = web::serve(vec![listener], None, router.clone(), end_of_input());
     let mut server = tokio::spawn(plain);
     let ([refresh, access, worker], errands) =
@@ -81,18 +88,32 @@ pub(crate) async fn run(args: &ServerArgs) -> Result<()> {
     Ok(())
 }
 
-fn router(vault: Vault) -> axum::Router {
+fn router(vault: Vault, db: Db) -> Router {
     // One user and one administrator ask as often as they can here.
     let options = WebOptions {
         me_requests_per_minute: 1_000_000_000,
         management_requests_per_minute: 1_000_000_000,
         ..WebOptions::default()
     };
-    web::router(vault, options)
+    web::router(vault, options).merge(traffic_of(db))
+}
+
+/// Tells whoever measures how often the database was asked.
+pub(crate) fn traffic_of(db: Db) -> Router {
+    let tell = async move || {
+        let Traffic { reads, commits } = db.traffic();
+        Json([reads, commits])
+    };
+    Router::new().route(TRAFFIC_PATH, get(tell))
 }
 
 /// Opens the vault of a database, with the master key of a folder: a second process that does so is a second node.
 pub(crate) async fn open(database: &str, folder: &Path, sandbox_url: &str) -> Result<Vault> {
+    let db = Db::open(database, Options::default()).await?;
+    open_on(db, folder, sandbox_url).await
+}
+
+async fn open_on(db: Db, folder: &Path, sandbox_url: &str) -> Result<Vault> {
     let mut settings = Settings::new(Issuer::parse(ISSUER)?, "bench");
     settings.rescue_directory = Some(folder.to_owned());
     // The provider can take it.
@@ -105,7 +126,7 @@ pub(crate) async fn open(database: &str, folder: &Path, sandbox_url: &str) -> Re
     let provider = ProviderClient::new(policy, Catalogue::built_in()?, Arc::new(SystemEntropy))
         .context("the outbound settings")?;
     Ok(Vault::open(Parts {
-        db: Db::open(database, Options::default()).await?,
+        db,
         master_key: Arc::new(master_key(folder)?),
         clock: Arc::new(SystemClock),
         entropy: Arc::new(SystemEntropy),

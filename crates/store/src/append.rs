@@ -11,6 +11,7 @@ use crate::batch::{Batch, Expect, Statement};
 use crate::error::{Because, WriteError};
 use crate::postgres::commit;
 use crate::sql::{Dialect, Place, place_of};
+use crate::traffic::Counters;
 use crate::united::renumbered;
 
 /// The most batches that one commit holds.
@@ -21,71 +22,87 @@ const ROWS: [usize; 11] = [64, 32, 16, 8, 7, 6, 5, 4, 3, 2, 1];
 
 /// What a single batch has to have for its rows to be put together: an error of such a one names no statement of it, but
 /// the first.
-const MANY: usize = 10;
+const MANY: usize = 3;
 
 /// A batch of inserts and who waits for it.
 pub(crate) type Append = (Batch, oneshot::Sender<Result<(), WriteError>>);
 
-/// Commits what waits together. Ends with the last sender.
-pub(crate) async fn commit_appends(
+/// What the task has that commits what is appended.
+pub(crate) struct Committer {
     pool: Pool,
     dialect: Arc<Dialect>,
-    mut inbox: mpsc::Receiver<Append>,
-) {
-    let mut texts = Texts::default();
-    let mut waiting = Vec::with_capacity(MOST_TOGETHER);
-    while inbox.recv_many(&mut waiting, MOST_TOGETHER).await > 0 {
-        let (batches, replies): (Vec<_>, Vec<_>) = waiting.drain(..).unzip();
-        let results = match pool.get().await {
-            Ok(client) => commit_all(&client, &dialect, &mut texts, &batches).await,
-            Err(error) => {
-                let said = error.to_string();
-                let away = |_| Err(WriteError::Unavailable(said.clone().into()));
-                batches.iter().map(away).collect()
-            }
-        };
-        for (reply, result) in replies.into_iter().zip(results) {
-            let _ = reply.send(result);
-        }
-    }
+    counters: Counters,
+    texts: Texts,
 }
 
-/// All together; where that fails, one half and then the other, and so on: a batch that cannot be written does not fail
-/// its neighbours, and costs them a few commits and not one for each.
-async fn commit_all(
-    client: &Object,
-    dialect: &Dialect,
-    texts: &mut Texts,
-    batches: &[Batch],
-) -> Vec<Result<(), WriteError>> {
-    let mut results = Vec::with_capacity(batches.len());
-    let mut left = vec![batches];
-    while let Some(part) = left.pop() {
-        let committed = match part {
-            [] => continue,
-            // As it is, so that an error tells which of its statements it is about.
-            [only] if only.statements.len() < MANY => {
-                commit(client, dialect, &only.statements).await
-            }
-            several => commit(client, dialect, &texts.merged(several)).await,
-        };
-        match committed {
-            Ok(_) => results.extend(part.iter().map(|_| Ok(()))),
-            Err(error) if part.len() == 1 => results.push(Err(error)),
-            Err(WriteError::Unavailable(_)) => {
-                let lost = |_| {
-                    let why = Because("the commit failed");
-                    Err(WriteError::Unavailable(why.into()))
-                };
-                results.extend(part.iter().map(lost));
-            }
-            Err(_) => {
-                let (first, second) = part.split_at(part.len() / 2);
-                left.extend([second, first]);
+impl Committer {
+    pub(crate) fn new(pool: Pool, dialect: Arc<Dialect>, counters: Counters) -> Self {
+        Self {
+            pool,
+            dialect,
+            counters,
+            texts: Texts::default(),
+        }
+    }
+
+    /// Commits what waits together. Ends with the last sender.
+    pub(crate) async fn commit_appends(mut self, mut inbox: mpsc::Receiver<Append>) {
+        let mut waiting = Vec::with_capacity(MOST_TOGETHER);
+        while inbox.recv_many(&mut waiting, MOST_TOGETHER).await > 0 {
+            let (batches, replies): (Vec<_>, Vec<_>) = waiting.drain(..).unzip();
+            let results = match self.pool.get().await {
+                Ok(client) => self.commit_all(&client, &batches).await,
+                Err(error) => {
+                    let said = error.to_string();
+                    let away = |_| Err(WriteError::Unavailable(said.clone().into()));
+                    batches.iter().map(away).collect()
+                }
+            };
+            for (reply, result) in replies.into_iter().zip(results) {
+                let _ = reply.send(result);
             }
         }
     }
-    results
+
+    /// All together; where that fails, one half and then the other, and so on: a batch that cannot be written does not
+    /// fail its neighbours, and costs them a few commits and not one for each.
+    async fn commit_all(
+        &mut self,
+        client: &Object,
+        batches: &[Batch],
+    ) -> Vec<Result<(), WriteError>> {
+        let mut results = Vec::with_capacity(batches.len());
+        let mut left = vec![batches];
+        while let Some(part) = left.pop() {
+            let committed = match part {
+                [] => continue,
+                // As it is, so that an error tells which of its statements it is about.
+                [only] if only.statements.len() < MANY => {
+                    commit(client, &self.dialect, &only.statements).await
+                }
+                several => commit(client, &self.dialect, &self.texts.merged(several)).await,
+            };
+            match committed {
+                Ok(_) => {
+                    self.counters.committed();
+                    results.extend(part.iter().map(|_| Ok(())));
+                }
+                Err(error) if part.len() == 1 => results.push(Err(error)),
+                Err(WriteError::Unavailable(_)) => {
+                    let lost = |_| {
+                        let why = Because("the commit failed");
+                        Err(WriteError::Unavailable(why.into()))
+                    };
+                    results.extend(part.iter().map(lost));
+                }
+                Err(_) => {
+                    let (first, second) = part.split_at(part.len() / 2);
+                    left.extend([second, first]);
+                }
+            }
+        }
+        results
+    }
 }
 
 /// The texts that insert several rows at once, each made once.

@@ -17,6 +17,7 @@ mod postgres;
 mod row;
 mod sql;
 mod sqlite;
+mod traffic;
 mod united;
 mod value;
 
@@ -24,10 +25,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use traffic::Counters;
+
 pub use batch::{Batch, Expect, Statement, Written};
 pub use error::{MigrateError, OpenError, ReadError, WriteError};
 pub use migrate::Migration;
 pub use row::Row;
+pub use traffic::Traffic;
 pub use value::Value;
 
 /// How a database is opened.
@@ -64,6 +68,7 @@ pub enum Engine {
 #[derive(Clone)]
 pub struct Db {
     inner: Inner,
+    counters: Counters,
 }
 
 #[derive(Clone)]
@@ -75,14 +80,15 @@ enum Inner {
 impl Db {
     /// Opens `sqlite:PATH`, `sqlite::memory:` (gone with the last clone) or `postgres://…`.
     pub async fn open(url: &str, options: Options) -> Result<Self, OpenError> {
+        let counters = Counters::default();
         let inner = if let Some(path) = url.strip_prefix("sqlite:") {
-            Inner::Sqlite(sqlite::Sqlite::open(path, &options)?)
+            Inner::Sqlite(sqlite::Sqlite::open(path, &options, &counters)?)
         } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            Inner::Postgres(postgres::Postgres::open(url, &options).await?)
+            Inner::Postgres(postgres::Postgres::open(url, &options, &counters).await?)
         } else {
             return Err(OpenError::Scheme);
         };
-        Ok(Self { inner })
+        Ok(Self { inner, counters })
     }
 
     /// Which engine this is.
@@ -121,6 +127,7 @@ impl Db {
 
     /// Runs several queries in one round trip, all on one snapshot; one list of rows for each.
     pub async fn read_all(&self, statements: Vec<Statement>) -> Result<Vec<Vec<Row>>, ReadError> {
+        self.counters.read();
         match &self.inner {
             Inner::Postgres(postgres) => postgres.read_all(statements).await,
             Inner::Sqlite(sqlite) => sqlite.read_all(&statements),
@@ -150,6 +157,11 @@ impl Db {
             .await?
             .ok_or(ReadError::Column { index: 0 })?
             .timestamp(0)
+    }
+
+    /// How often the database was asked.
+    pub fn traffic(&self) -> Traffic {
+        self.counters.traffic()
     }
 
     /// Ends the connections after what is under way.

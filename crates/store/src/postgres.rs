@@ -14,12 +14,13 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Config, NoTls};
 
 use crate::Options;
-use crate::append::{Append, commit_appends};
+use crate::append::{Append, Committer};
 use crate::batch::{Batch, Expect, Statement, Written};
 use crate::error::{Because, MigrateError, OpenError, ReadError, WriteError};
 use crate::migrate::{CREATE_TABLE, Migration};
 use crate::row::Row;
 use crate::sql::{Dialect, Place, place_of};
+use crate::traffic::Counters;
 use crate::united::{Part, United};
 use crate::value::Value;
 
@@ -49,6 +50,7 @@ pub(crate) struct Postgres {
     dialect: Arc<Dialect>,
     united: Arc<RwLock<AllUnited>>,
     appends: mpsc::Sender<Append>,
+    counters: Counters,
 }
 
 /// By the texts of the queries.
@@ -62,7 +64,11 @@ fn spell(sql: &str) -> String {
 }
 
 impl Postgres {
-    pub(crate) async fn open(url: &str, options: &Options) -> Result<Self, OpenError> {
+    pub(crate) async fn open(
+        url: &str,
+        options: &Options,
+        counters: &Counters,
+    ) -> Result<Self, OpenError> {
         let mut config = Config::from_str(url).map_err(|_| {
             // The driver's own words could repeat the password.
             OpenError::Database(Because("the PostgreSQL URL cannot be read").into())
@@ -93,12 +99,14 @@ impl Postgres {
             .map_err(|error| OpenError::Database(error.into()))?;
         let dialect = Arc::new(Dialect::new(spell));
         let (appends, inbox) = mpsc::channel(MOST_WAITING);
-        tokio::spawn(commit_appends(pool.clone(), Arc::clone(&dialect), inbox));
+        let committer = Committer::new(pool.clone(), Arc::clone(&dialect), counters.clone());
+        tokio::spawn(committer.commit_appends(inbox));
         Ok(Self {
             pool,
             dialect,
             united: Arc::default(),
             appends,
+            counters: counters.clone(),
         })
     }
 
@@ -197,9 +205,12 @@ impl Postgres {
             .map_err(|error| WriteError::Unavailable(error.into()))?;
         let dialect = Arc::clone(&self.dialect);
         // A task of its own: a caller that goes away must not leave a connection inside a transaction.
-        tokio::spawn(async move { commit(&client, &dialect, &batch.statements).await })
-            .await
-            .map_err(|error| WriteError::Unavailable(error.into()))?
+        let written =
+            tokio::spawn(async move { commit(&client, &dialect, &batch.statements).await })
+                .await
+                .map_err(|error| WriteError::Unavailable(error.into()))??;
+        self.counters.committed();
+        Ok(written)
     }
 
     pub(crate) async fn append(&self, batch: Batch) -> Result<(), WriteError> {

@@ -16,6 +16,7 @@ use crate::error::{Because, MigrateError, OpenError, ReadError, WriteError};
 use crate::migrate::{CREATE_TABLE, Migration};
 use crate::row::Row;
 use crate::sql::Dialect;
+use crate::traffic::Counters;
 use crate::value::Value;
 
 /// Older ones can lose commits (the WAL-reset bug, fixed in 3.51.3).
@@ -64,7 +65,11 @@ fn spell(sql: &str) -> String {
 }
 
 impl Sqlite {
-    pub(crate) fn open(path: &str, options: &Options) -> Result<Self, OpenError> {
+    pub(crate) fn open(
+        path: &str,
+        options: &Options,
+        counters: &Counters,
+    ) -> Result<Self, OpenError> {
         if rusqlite::version_number() < OLDEST {
             return Err(OpenError::SqliteTooOld(rusqlite::version().to_owned()));
         }
@@ -94,10 +99,14 @@ impl Sqlite {
         }
         let dialect = Arc::new(Dialect::new(spell));
         let (jobs, inbox) = mpsc::channel();
-        let writer_dialect = Arc::clone(&dialect);
+        let writer = Writer {
+            connection: writer,
+            dialect: Arc::clone(&dialect),
+            counters: counters.clone(),
+        };
         let writer = std::thread::Builder::new()
             .name("sqlite-writer".to_owned())
-            .spawn(move || write_jobs(writer, &inbox, &writer_dialect))
+            .spawn(move || writer.write_jobs(&inbox))
             .map_err(|error| OpenError::Database(error.into()))?;
         Ok(Self {
             shared: Arc::new(Shared {
@@ -328,45 +337,87 @@ impl ToSql for Parameter<'_> {
     }
 }
 
-/// The writer thread: takes a job and all that wait behind it, and commits them with one fsync.
-fn write_jobs(connection: Connection, inbox: &mpsc::Receiver<Job>, dialect: &Dialect) {
-    while let Ok(first) = inbox.recv() {
-        let mut waiting = Vec::new();
-        let mut next = Some(first);
-        while let Some(job) = next.take() {
-            match job {
-                Job::Write(batch, reply) => waiting.push((batch, reply)),
-                Job::Migrate(migrations, reply) => {
-                    write_together(&connection, dialect, std::mem::take(&mut waiting));
-                    let _ = reply.send(migrate(&connection, &migrations));
+/// What the writer thread has.
+struct Writer {
+    connection: Connection,
+    dialect: Arc<Dialect>,
+    counters: Counters,
+}
+
+impl Writer {
+    /// Takes a job and all that wait behind it, and commits them with one fsync.
+    fn write_jobs(&self, inbox: &mpsc::Receiver<Job>) {
+        while let Ok(first) = inbox.recv() {
+            let mut waiting = Vec::new();
+            let mut next = Some(first);
+            while let Some(job) = next.take() {
+                match job {
+                    Job::Write(batch, reply) => waiting.push((batch, reply)),
+                    Job::Migrate(migrations, reply) => {
+                        self.write_together(std::mem::take(&mut waiting));
+                        let _ = reply.send(migrate(&self.connection, &migrations));
+                    }
+                }
+                if waiting.len() < MOST_TOGETHER {
+                    next = inbox.try_recv().ok();
                 }
             }
-            if waiting.len() < MOST_TOGETHER {
-                next = inbox.try_recv().ok();
+            self.write_together(waiting);
+        }
+    }
+
+    fn write_together(&self, waiting: Vec<Waiting>) {
+        if waiting.is_empty() {
+            return;
+        }
+        let (batches, replies): (Vec<_>, Vec<_>) = waiting.into_iter().unzip();
+        let answers = match self.write_all(&batches, Care::Hopeful) {
+            Ok(answers) => answers,
+            Err(Undone::Torn) => self
+                .write_all(&batches, Care::Separate)
+                .unwrap_or_else(|undone| undone.answers(batches.len())),
+            Err(lost) => lost.answers(batches.len()),
+        };
+        for (reply, answer) in replies.into_iter().zip(answers) {
+            let _ = reply.send(answer);
+        }
+    }
+
+    /// All batches in one transaction; each fails or not by itself.
+    fn write_all(&self, batches: &[Batch], care: Care) -> Result<Vec<Answer>, Undone> {
+        let (connection, dialect) = (&self.connection, &self.dialect);
+        execute(connection, "begin immediate")
+            .map_err(|error| Undone::Lost(vec![], error.to_string()))?;
+        let mut answers = Vec::with_capacity(batches.len());
+        for batch in batches {
+            let answer = match care {
+                Care::Hopeful => write_batch(connection, dialect, batch),
+                Care::Separate => write_separately(connection, dialect, batch),
+            };
+            if connection.is_autocommit() {
+                // The engine gave up the whole transaction (disk full, I/O error): nobody's batch is in it.
+                answers.push(answer.map_err(|failed| failed.error));
+                return Err(Undone::Lost(answers, "the transaction failed".to_owned()));
+            }
+            match answer {
+                Err(failed) if failed.has_written && care == Care::Hopeful => {
+                    let _ = execute(connection, "rollback");
+                    return Err(Undone::Torn);
+                }
+                answer => answers.push(answer.map_err(|failed| failed.error)),
             }
         }
-        write_together(&connection, dialect, waiting);
+        execute(connection, "commit").map_err(|_| {
+            let _ = execute(connection, "rollback");
+            Undone::Lost(std::mem::take(&mut answers), "the commit failed".to_owned())
+        })?;
+        self.counters.committed();
+        Ok(answers)
     }
 }
 
 type Answer = Result<Written, WriteError>;
 type Waiting = (Batch, oneshot::Sender<Answer>);
-
-fn write_together(connection: &Connection, dialect: &Dialect, waiting: Vec<Waiting>) {
-    if waiting.is_empty() {
-        return;
-    }
-    let (batches, replies): (Vec<_>, Vec<_>) = waiting.into_iter().unzip();
-    let answers = match write_all(connection, dialect, &batches, Care::Hopeful) {
-        Ok(answers) => answers,
-        Err(Undone::Torn) => write_all(connection, dialect, &batches, Care::Separate)
-            .unwrap_or_else(|undone| undone.answers(batches.len())),
-        Err(lost) => lost.answers(batches.len()),
-    };
-    for (reply, answer) in replies.into_iter().zip(answers) {
-        let _ = reply.send(answer);
-    }
-}
 
 /// How batches of one transaction are kept from touching their neighbours.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -400,41 +451,6 @@ impl Undone {
         answers.resize_with(count, || Err(lost()));
         answers
     }
-}
-
-/// All batches in one transaction; each fails or not by itself.
-fn write_all(
-    connection: &Connection,
-    dialect: &Dialect,
-    batches: &[Batch],
-    care: Care,
-) -> Result<Vec<Answer>, Undone> {
-    execute(connection, "begin immediate")
-        .map_err(|error| Undone::Lost(vec![], error.to_string()))?;
-    let mut answers = Vec::with_capacity(batches.len());
-    for batch in batches {
-        let answer = match care {
-            Care::Hopeful => write_batch(connection, dialect, batch),
-            Care::Separate => write_separately(connection, dialect, batch),
-        };
-        if connection.is_autocommit() {
-            // The engine gave up the whole transaction (disk full, I/O error): nobody's batch is in it.
-            answers.push(answer.map_err(|failed| failed.error));
-            return Err(Undone::Lost(answers, "the transaction failed".to_owned()));
-        }
-        match answer {
-            Err(failed) if failed.has_written && care == Care::Hopeful => {
-                let _ = execute(connection, "rollback");
-                return Err(Undone::Torn);
-            }
-            answer => answers.push(answer.map_err(|failed| failed.error)),
-        }
-    }
-    execute(connection, "commit").map_err(|_| {
-        let _ = execute(connection, "rollback");
-        Undone::Lost(std::mem::take(&mut answers), "the commit failed".to_owned())
-    })?;
-    Ok(answers)
 }
 
 /// Why a batch was not written to its end.
