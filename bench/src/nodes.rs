@@ -45,7 +45,7 @@ pub(crate) async fn measure(
     curves.add(
         "nodes",
         Curve {
-            name: "Refresh token exchanges at several nodes, one database, two cores for everything",
+            name: "Refresh token exchanges at several nodes on one database",
             x: "nodes",
             y: "requests/s",
             lines: vec![Line {

@@ -220,6 +220,52 @@ story!(wk_10_an_identifier_belongs_to_its_client, |world| {
     world.exchange(&body).await?.unwrap();
 });
 
+story!(two_keys_and_two_accounts_are_two_of_each, |world| {
+    let login = world.connected().await?;
+    let me = world.my_account_token(&login.refresh_token).await?;
+    world.advance(10);
+    world.connect(&me, "bob").await?;
+    // While a key is replaced, its successor is registered as well.
+    let client_id = world.clients.worker.client.client_id.clone();
+    let next = seal::SigningKey::generate(Algorithm::Es256).unwrap();
+    let jwk = next.public_jwk("worker-key-2");
+    world
+        .vault
+        .create_client_key(
+            &client_id,
+            KeyPurpose::PrivilegedAccess,
+            Algorithm::Es256,
+            &jwk,
+            None,
+        )
+        .await
+        .unwrap();
+
+    let mut by_refresh_token = world.refresh_exchange(&login.refresh_token);
+    for hint in [None, Some("sandbox-alice"), Some("sandbox-bob")] {
+        if let Some(hint) = hint {
+            by_refresh_token["login_hint"] = json!(hint);
+        }
+        let expected = world.exchange(&by_refresh_token).await?.unwrap();
+        let with_first = world.sign_worker(&world.worker_claims());
+        let with_second = next
+            .sign(
+                Some("worker-key-2"),
+                "token-vault-req+jwt",
+                &world.worker_claims(),
+            )
+            .unwrap();
+        for jwt in [with_first, with_second] {
+            let mut body = world.worker_exchange(&jwt);
+            if let Some(hint) = hint {
+                body["login_hint"] = json!(hint);
+            }
+            let given = world.exchange(&body).await?.unwrap();
+            assert_eq!(given.access_token, expected.access_token, "{hint:?}");
+        }
+    }
+});
+
 story!(wk_13_wk_16_wk_17_where_from_and_what_for, |world| {
     world.connected().await?;
     for (addresses, scopes, allowed) in [
