@@ -14,10 +14,13 @@ use crate::Error;
 /// How many rows are remembered; all are forgotten when there are more.
 const MOST: usize = 1000;
 
-/// By the row's key, the row and what was made of it.
+/// Rows with what was made of them. Cheap to clone.
 pub(crate) struct Memo<T> {
-    known: Arc<RwLock<HashMap<String, (Row, Arc<T>)>>>,
+    known: Arc<RwLock<Known<T>>>,
 }
+
+/// By the row's key.
+type Known<T> = HashMap<String, (Row, Arc<T>)>;
 
 impl<T> Clone for Memo<T> {
     fn clone(&self) -> Self {
