@@ -18,7 +18,7 @@ use crate::append::{Append, Committer};
 use crate::batch::{Batch, Expect, Statement, Written};
 use crate::error::{Because, MigrateError, OpenError, ReadError, WriteError};
 use crate::migrate::{CREATE_TABLE, Migration};
-use crate::row::Row;
+use crate::row::{Cell, Cells, Row};
 use crate::sql::{Dialect, Place, place_of};
 use crate::traffic::Counters;
 use crate::united::{Part, United};
@@ -336,11 +336,11 @@ async fn read_in_transaction(
 
 /// Some columns of an answer, as a row.
 fn take(row: &tokio_postgres::Row, begin: usize, end: usize) -> Result<Row, tokio_postgres::Error> {
-    let mut values = Vec::with_capacity(end.saturating_sub(begin));
+    let mut cells = Cells::of(end.saturating_sub(begin));
     for index in begin..end {
-        values.push(row.try_get::<_, Received>(index)?.0);
+        cells.push(row.try_get(index)?);
     }
-    Ok(Row::new(values))
+    Ok(cells.into())
 }
 
 /// What a null of a column's type is written as.
@@ -448,27 +448,25 @@ impl ToSql for Value {
     to_sql_checked!();
 }
 
-struct Received(Value);
-
-impl<'a> FromSql<'a> for Received {
+impl<'a> FromSql<'a> for Cell<'a> {
     fn from_sql(
         ty: &Type,
         raw: &'a [u8],
     ) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
-        Ok(Self(match *ty {
-            Type::BOOL => Value::Int(i64::from(bool::from_sql(ty, raw)?)),
-            Type::BYTEA => Value::Blob(raw.to_vec()),
-            Type::INT4 => Value::Int(i64::from(i32::from_sql(ty, raw)?)),
-            Type::INT8 => Value::Int(i64::from_sql(ty, raw)?),
+        Ok(match *ty {
+            Type::BOOL => Self::Int(i64::from(bool::from_sql(ty, raw)?)),
+            Type::BYTEA => Self::Blob(raw),
+            Type::INT4 => Self::Int(i64::from(i32::from_sql(ty, raw)?)),
+            Type::INT8 => Self::Int(i64::from_sql(ty, raw)?),
             Type::TEXT | Type::VARCHAR | Type::NAME | Type::UNKNOWN => {
-                Value::Text(std::str::from_utf8(raw)?.to_owned())
+                Self::Text(str::from_utf8(raw)?)
             }
             _ => return Err(UNUSED_TYPE.into()),
-        }))
+        })
     }
 
     fn from_sql_null(_: &Type) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
-        Ok(Self(Value::Null))
+        Ok(Self::Null)
     }
 
     fn accepts(_: &Type) -> bool {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
@@ -14,7 +14,7 @@ use crate::Options;
 use crate::batch::{Batch, Statement, Written};
 use crate::error::{Because, MigrateError, OpenError, ReadError, WriteError};
 use crate::migrate::{CREATE_TABLE, Migration};
-use crate::row::Row;
+use crate::row::{Cell, Cells, Row};
 use crate::sql::Dialect;
 use crate::traffic::Counters;
 use crate::value::Value;
@@ -23,6 +23,11 @@ use crate::value::Value;
 const OLDEST: i32 = 3_051_003;
 /// The most batches that one commit holds.
 const MOST_TOGETHER: usize = 256;
+/// After a commit of at least so many batches, the next one waits for company: each commit is an fsync, and makes every
+/// reader read its pages again. Where fewer ask at once, waiting costs them more than it saves.
+const CROWD: usize = 5;
+/// How long it waits: about what a commit takes.
+const GATHERING: Duration = Duration::from_micros(300);
 const STATEMENTS_KEPT: usize = 128;
 /// How long a write waits for another process that writes.
 const BUSY: Duration = Duration::from_secs(5);
@@ -33,7 +38,7 @@ pub(crate) struct Sqlite {
 }
 
 struct Shared {
-    readers: Mutex<Vec<Connection>>,
+    readers: Mutex<Readers>,
     returned: Condvar,
     wait: Duration,
     dialect: Arc<Dialect>,
@@ -41,6 +46,12 @@ struct Shared {
     jobs: Mutex<Option<mpsc::Sender<Job>>>,
     writer: Mutex<Option<std::thread::JoinHandle<()>>>,
     temporary: Option<PathBuf>,
+}
+
+struct Readers {
+    free: Vec<Connection>,
+    /// How many wait for one. Telling nobody that one is free is a system call, too.
+    wanted: usize,
 }
 
 impl Drop for Shared {
@@ -110,7 +121,10 @@ impl Sqlite {
             .map_err(|error| OpenError::Database(error.into()))?;
         Ok(Self {
             shared: Arc::new(Shared {
-                readers: Mutex::new(readers),
+                readers: Mutex::new(Readers {
+                    free: readers,
+                    wanted: 0,
+                }),
                 returned: Condvar::new(),
                 wait: options.wait,
                 dialect,
@@ -125,39 +139,38 @@ impl Sqlite {
     pub(crate) fn read_all(&self, statements: &[Statement]) -> Result<Vec<Vec<Row>>, ReadError> {
         let reader = self.borrow_reader()?;
         let rows = read_statements(&reader, &self.shared.dialect, statements);
+        let mut readers = self.readers();
+        readers.free.push(reader);
+        let is_wanted = readers.wanted > 0;
+        drop(readers);
+        if is_wanted {
+            self.shared.returned.notify_one();
+        }
+        rows.map_err(read_error)
+    }
+
+    fn readers(&self) -> MutexGuard<'_, Readers> {
         self.shared
             .readers
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .push(reader);
-        self.shared.returned.notify_one();
-        rows.map_err(read_error)
     }
 
     fn borrow_reader(&self) -> Result<Connection, ReadError> {
-        let end = Instant::now() + self.shared.wait;
-        let mut readers = self
-            .shared
-            .readers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        loop {
-            if let Some(reader) = readers.pop() {
-                return Ok(reader);
-            }
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(ReadError::Unavailable(
-                    Because("no read connection was free in time").into(),
-                ));
-            }
-            readers = self
-                .shared
-                .returned
-                .wait_timeout(readers, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+        let mut readers = self.readers();
+        if let Some(reader) = readers.free.pop() {
+            return Ok(reader);
         }
+        readers.wanted += 1;
+        let (mut readers, _) = self
+            .shared
+            .returned
+            .wait_timeout_while(readers, self.shared.wait, |readers| readers.free.is_empty())
+            .unwrap_or_else(PoisonError::into_inner);
+        readers.wanted -= 1;
+        readers.free.pop().ok_or_else(|| {
+            ReadError::Unavailable(Because("no read connection was free in time").into())
+        })
     }
 
     pub(crate) async fn write(&self, batch: Batch) -> Result<Written, WriteError> {
@@ -288,13 +301,21 @@ fn run_statement(
     let mut rows = Vec::new();
     let mut answer = prepared.raw_query();
     while let Some(row) = answer.next()? {
-        let mut values = Vec::with_capacity(columns);
+        let mut cells = Cells::of(columns);
         for index in 0..columns {
-            values.push(match row.get_ref(index)? {
-                ValueRef::Null => Value::Null,
-                ValueRef::Integer(number) => Value::Int(number),
-                ValueRef::Text(text) => Value::Text(text_of(text)),
-                ValueRef::Blob(bytes) => Value::Blob(bytes.to_vec()),
+            cells.push(match row.get_ref(index)? {
+                ValueRef::Null => Cell::Null,
+                ValueRef::Integer(number) => Cell::Int(number),
+                // What we wrote is UTF-8, and seen to be so at once; only what somebody else wrote is looked at letter by
+                // letter.
+                ValueRef::Text(text) => match str::from_utf8(text) {
+                    Ok(text) => Cell::Text(text),
+                    Err(_) => {
+                        cells.push(Cell::Text(&String::from_utf8_lossy(text)));
+                        continue;
+                    }
+                },
+                ValueRef::Blob(bytes) => Cell::Blob(bytes),
                 ValueRef::Real(_) => {
                     return Err(rusqlite::Error::InvalidColumnType(
                         index,
@@ -304,18 +325,10 @@ fn run_statement(
                 }
             });
         }
-        rows.push(Row::new(values));
+        rows.push(cells.into());
     }
     // With `returning`, each row that comes back is a row that was touched.
     Ok((u64::try_from(rows.len()).unwrap_or(u64::MAX), rows))
-}
-
-/// What we wrote is UTF-8, and seen to be so at once; only what somebody else wrote is looked at letter by letter.
-fn text_of(bytes: &[u8]) -> String {
-    str::from_utf8(bytes).map_or_else(
-        |_| String::from_utf8_lossy(bytes).into_owned(),
-        str::to_owned,
-    )
 }
 
 struct Parameter<'a>(&'a Value);
@@ -345,10 +358,14 @@ struct Writer {
 }
 
 impl Writer {
-    /// Takes a job and all that wait behind it, and commits them with one fsync.
+    /// Takes a job and all that wait behind it, and commits them with one fsync. Under load it waits a moment for more.
     fn write_jobs(&self, inbox: &mpsc::Receiver<Job>) {
+        let mut crowd = 0;
         while let Ok(first) = inbox.recv() {
             let mut waiting = Vec::new();
+            if crowd >= CROWD {
+                std::thread::sleep(GATHERING);
+            }
             let mut next = Some(first);
             while let Some(job) = next.take() {
                 match job {
@@ -362,6 +379,7 @@ impl Writer {
                     next = inbox.try_recv().ok();
                 }
             }
+            crowd = waiting.len();
             self.write_together(waiting);
         }
     }

@@ -58,7 +58,7 @@ impl<T> Memo<T> {
         if known.len() >= MOST {
             known.clear();
         }
-        known.insert(key.to_owned(), (row.clone(), Arc::clone(&made)));
+        known.insert(key.to_owned(), (row.detached(), Arc::clone(&made)));
         Ok(made)
     }
 }
