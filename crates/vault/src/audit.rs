@@ -1,7 +1,7 @@
 //! The audit log: who asked for what, and what came of it. One row a request, durable before the answer; never a token.
 
 use jiff::Timestamp;
-use serde_json::Value;
+use serde::Serialize;
 use store::{Batch, Statement, params};
 
 use crate::{Caller, Error, Vault};
@@ -164,8 +164,42 @@ pub struct Event {
     pub scopes: Option<String>,
     /// The worker's own words (1 to 256 characters).
     pub audit_context: Option<String>,
-    /// Further facts as a JSON object. Never a token, secret or code.
-    pub details: Value,
+    details: Details,
+}
+
+/// What the details of an exchange take.
+const USUAL_DETAILS: usize = 256;
+
+/// Further facts, as the text of a JSON object. Never a token, secret or code.
+#[derive(Debug, Clone, Default)]
+struct Details(Vec<u8>);
+
+impl Details {
+    /// Facts that are no JSON are left out.
+    fn add(&mut self, name: &str, value: &impl Serialize) {
+        let before = self.0.len();
+        if before == 0 {
+            self.0.reserve(USUAL_DETAILS);
+        }
+        self.0.push(if before == 0 { b'{' } else { b',' });
+        let added = serde_json::to_writer(&mut self.0, name).and_then(|()| {
+            self.0.push(b':');
+            serde_json::to_writer(&mut self.0, value)
+        });
+        if added.is_err() {
+            self.0.truncate(before);
+        }
+    }
+
+    fn json(&self) -> String {
+        if self.0.is_empty() {
+            return "{}".to_owned();
+        }
+        let mut json = String::with_capacity(self.0.len() + 1);
+        json.push_str(&String::from_utf8_lossy(&self.0));
+        json.push('}');
+        json
+    }
 }
 
 impl Event {
@@ -181,7 +215,7 @@ impl Event {
             account_id: None,
             scopes: None,
             audit_context: None,
-            details: Value::Object(serde_json::Map::new()),
+            details: Details::default(),
         }
     }
 
@@ -237,12 +271,10 @@ impl Event {
         self
     }
 
-    /// Adds a fact.
+    /// Adds a fact to the details: never a token, secret or code.
     #[must_use]
-    pub fn detail(mut self, name: &str, value: impl Into<Value>) -> Self {
-        if let Value::Object(details) = &mut self.details {
-            details.insert(name.to_owned(), value.into());
-        }
+    pub fn detail(mut self, name: &str, value: impl Serialize) -> Self {
+        self.details.add(name, &value);
         self
     }
 }
@@ -297,7 +329,7 @@ impl Vault {
                 caller.canonical_address().map(|address| address.to_string()),
                 event.audit_context.as_deref(),
                 caller.request_id.as_str(),
-                event.details.to_string(),
+                event.details.json(),
             ],
         )
         .exactly(1)
@@ -307,4 +339,28 @@ impl Vault {
 /// What the ids of an instant begin with; less than any of them.
 pub(crate) fn id_at(at: Timestamp) -> String {
     format!("{:016x}", at.as_microsecond())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn details_are_one_json_object() {
+        let json =
+            |event: &Event| -> Value { serde_json::from_str(&event.details.json()).unwrap() };
+        let event = Event::succeeded(EventKind::Exchange);
+        assert_eq!(json(&event), json!({}));
+        let event = event
+            .detail("text", "\"quoted\" \u{1}")
+            .detail("numbers", [1, 2])
+            .detail("nothing", None::<&str>);
+        let all = json!({"text": "\"quoted\" \u{1}", "numbers": [1, 2], "nothing": null});
+        assert_eq!(json(&event), all);
+        // What is no JSON spoils nothing.
+        let strange = std::collections::HashMap::from([((1, 2), 3)]);
+        assert_eq!(json(&event.detail("strange", strange)), all);
+    }
 }

@@ -147,7 +147,8 @@ fn caller(app: &App, request: &Request) -> Caller {
             .headers()
             .get(USER_AGENT)
             .and_then(|value| value.to_str().ok())
-            .map(|text| text.chars().take(MOST_USER_AGENT).collect()),
+            // It is ASCII, or `to_str` would not have it.
+            .map(|text| text.get(..MOST_USER_AGENT).unwrap_or(text).to_owned()),
         request_id: seal::random_id(app.options.entropy.as_ref(), "req_"),
     }
 }
