@@ -41,7 +41,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::curve::Curves;
 use crate::database::{Databases, Engine};
@@ -83,9 +83,15 @@ struct Options {
     /// How long each phase is measured, after a second of warm-up
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
-    /// Connections that ask without a pause
-    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..))]
-    connections: u16,
+    /// Connections that ask without a pause; the exchanges are measured with each of these numbers, all else with the first
+    #[arg(
+        long,
+        value_name = "N,…",
+        value_delimiter = ',',
+        default_values_t = [32, 256],
+        value_parser = clap::value_parser!(u16).range(1..)
+    )]
+    connections: Vec<u16>,
     /// Only this database
     #[arg(long, value_name = "ENGINE")]
     only: Option<Engine>,
@@ -129,15 +135,49 @@ struct Options {
     /// Draw what --accounts, --nodes and --audit-rows measure, as SVG in this folder
     #[arg(long, value_name = "DIR")]
     pictures: Option<PathBuf>,
-    /// Ask by TLS
-    #[arg(long, conflicts_with = "nodes")]
-    tls: bool,
+    /// Ask by TLS; all but the exchanges, once, without it where there is a choice
+    #[arg(long, default_value = "both", conflicts_with = "nodes")]
+    tls: Tls,
     /// What the vault logs, into a file; the default is that of `tokenvault serve`
     #[arg(long, default_value = "info")]
     log: String,
     /// Where databases go; it should be on a disk. Default: the system's temporary folder
     #[arg(long, value_name = "DIR")]
     folder: Option<PathBuf>,
+}
+
+/// Whether requests come by TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Tls {
+    /// They do not
+    Off,
+    /// They do
+    On,
+    /// Everything without, and the exchanges once more with it
+    Both,
+}
+
+impl Tls {
+    /// With or without, in this order.
+    fn turns(self) -> &'static [bool] {
+        match self {
+            Self::Off => &[false],
+            Self::On => &[true],
+            Self::Both => &[false, true],
+        }
+    }
+}
+
+impl Options {
+    /// How many connections ask, where that is not what is looked at.
+    fn usual_connections(&self) -> usize {
+        usize::from(self.connections.first().copied().unwrap_or(1))
+    }
+
+    /// Whether they ask by TLS, where that is not what is looked at.
+    fn usual_tls(&self) -> bool {
+        self.tls == Tls::On
+    }
 }
 
 /// What else this program does, and what it runs itself again as.
@@ -259,35 +299,80 @@ async fn measure_engine(
     options: &Options,
     report: &mut Report,
 ) -> Result<()> {
-    let floor = ServerProcess::start("serve-floor", databases, options).await?;
-    let vault = ServerProcess::start("serve-vault", databases, options).await?;
     report.engine(engine);
-    for exchange in exchanges {
-        let mut rows = Vec::new();
-        for (name, server, path) in [
-            (report::Server::BareFloor, &floor, floor::PATH),
-            (report::Server::Floor, &floor, floor::AUDITED_PATH),
-            (report::Server::Vault, &vault, vault_server::PATH),
-        ] {
-            eprintln!("{engine}, {exchange}: {name}");
-            let target = server.target(*exchange);
-            let requests = async |count| target.prepare(path, count).await;
-            let connections = usize::from(options.connections);
-            let figures = measure_phase(server, databases, requests, connections, options)
-                .await
-                .with_context(|| format!("{exchange} at the {name}"))?;
-            if figures.has_failed() {
-                eprintln!("{}", server.last_of_log());
-            }
-            rows.push((name, figures));
+    for tls in options.tls.turns() {
+        if exchanges.is_empty() && *tls != options.usual_tls() {
+            continue;
         }
-        report.exchange(*exchange, &rows);
+        let floor = ServerProcess::start("serve-floor", databases, options, *tls).await?;
+        let vault = ServerProcess::start("serve-vault", databases, options, *tls).await?;
+        for connections in &options.connections {
+            let way = Way {
+                tls: *tls,
+                connections: usize::from(*connections),
+            };
+            for exchange in exchanges {
+                let rows =
+                    measure_exchange(*exchange, way, [&floor, &vault], databases, options).await?;
+                report.exchange(&way.name(*exchange, options), &rows);
+            }
+        }
+        floor.stop().await?;
+        if options.exchange.is_none() && *tls == options.usual_tls() {
+            measure_errands(engine, &vault, databases, options, report).await?;
+        }
+        vault.stop().await?;
     }
-    floor.stop().await?;
-    if options.exchange.is_none() {
-        measure_errands(engine, &vault, databases, options, report).await?;
+    Ok(())
+}
+
+/// How an exchange is asked for.
+#[derive(Debug, Clone, Copy)]
+struct Way {
+    tls: bool,
+    connections: usize,
+}
+
+impl Way {
+    /// The exchange, and what is not as usual.
+    fn name(self, exchange: Exchange, options: &Options) -> String {
+        let mut name = exchange.to_string();
+        if self.tls {
+            name.push_str(", TLS");
+        }
+        if self.connections != options.usual_connections() {
+            name.push_str(&format!(", {} connections", self.connections));
+        }
+        name
     }
-    vault.stop().await
+}
+
+/// One exchange at the floor and at the vault.
+async fn measure_exchange(
+    exchange: Exchange,
+    way: Way,
+    [floor, vault]: [&ServerProcess; 2],
+    databases: &Databases,
+    options: &Options,
+) -> Result<Vec<(report::Server, Figures)>> {
+    let mut rows = Vec::new();
+    for (name, server, path) in [
+        (report::Server::BareFloor, floor, floor::PATH),
+        (report::Server::Floor, floor, floor::AUDITED_PATH),
+        (report::Server::Vault, vault, vault_server::PATH),
+    ] {
+        eprintln!("{}: {name}", way.name(exchange, options));
+        let target = server.target(exchange);
+        let requests = async |count| target.prepare(path, count).await;
+        let figures = measure_phase(server, databases, requests, way.connections, options)
+            .await
+            .with_context(|| format!("{exchange} at the {name}"))?;
+        if figures.has_failed() {
+            eprintln!("{}", server.last_of_log());
+        }
+        rows.push((name, figures));
+    }
+    Ok(rows)
 }
 
 /// What is no exchange, at the vault.
@@ -322,7 +407,7 @@ async fn measure_errands(
                 Errand::Herd => measure_herd(vault, databases, &ask).await,
                 Errand::Refresh => measure_phase(vault, databases, requests, 1, options).await,
                 _ => {
-                    let connections = usize::from(options.connections);
+                    let connections = options.usual_connections();
                     measure_phase(vault, databases, requests, connections, options).await
                 }
             };

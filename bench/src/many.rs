@@ -33,7 +33,8 @@ pub(crate) async fn measure(
     let mut counts = options.accounts.clone();
     counts.sort_unstable();
     counts.dedup();
-    let server = ServerProcess::start("serve-vault", databases, options).await?;
+    let server =
+        ServerProcess::start("serve-vault", databases, options, options.usual_tls()).await?;
     let mut target = server.target(Exchange::Worker).clone();
     report.accounts_of(engine);
     let mut points = Vec::new();
@@ -49,7 +50,7 @@ pub(crate) async fn measure(
         }
         eprintln!("{engine}, {count} accounts: measuring");
         let requests = async |wanted| target.prepare(vault_server::PATH, wanted).await;
-        let connections = usize::from(options.connections);
+        let connections = options.usual_connections();
         let figures = crate::measure_phase(&server, databases, requests, connections, options)
             .await
             .with_context(|| format!("among {count} accounts"))?;

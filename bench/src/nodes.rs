@@ -20,7 +20,8 @@ pub(crate) async fn measure(
     let mut counts = options.nodes.clone();
     counts.sort_unstable();
     counts.dedup();
-    let mut server = ServerProcess::start("serve-vault", databases, options).await?;
+    let mut server =
+        ServerProcess::start("serve-vault", databases, options, options.usual_tls()).await?;
     let target = server.target(Exchange::Refresh).clone();
     report.engine(engine);
     let mut there = 1;
@@ -32,7 +33,7 @@ pub(crate) async fn measure(
         }
         eprintln!("{engine}, {count} nodes");
         let requests = async |wanted| target.prepare(vault_server::PATH, wanted).await;
-        let connections = usize::from(options.connections);
+        let connections = options.usual_connections();
         let figures = crate::measure_phase(&server, databases, requests, connections, options)
             .await
             .with_context(|| format!("at {count} nodes"))?;

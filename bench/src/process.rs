@@ -61,10 +61,11 @@ impl ServerProcess {
         server: &str,
         databases: &Databases,
         options: &Options,
+        tls: bool,
     ) -> Result<Self> {
         let database = databases.create(&server.replace('-', "_")).await?;
         let mut args = vec!["--log", &options.log];
-        if options.tls {
+        if tls {
             args.push("--tls");
         }
         let (child, line) = spawn(server, &database, &args).await?;

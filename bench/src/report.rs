@@ -11,7 +11,6 @@ use crate::Options;
 use crate::database::Engine;
 use crate::load::Load;
 use crate::process::CpuUsed;
-use crate::target::Exchange;
 
 /// What one server did with one exchange.
 #[derive(Debug)]
@@ -109,11 +108,11 @@ impl Report {
             milliseconds(durable_write(options.folder.as_deref())?),
         );
         println!(
-            "{} connections, {} s each after {} s of warm-up, keep-alive, {} TLS; server, load generator and database share the cores.",
-            options.connections,
+            "{} connections and {} TLS where nothing else is said, {} s each after {} s of warm-up, keep-alive; server, load generator and database share the cores.",
+            options.usual_connections(),
+            if options.usual_tls() { "with" } else { "no" },
             options.seconds,
             crate::WARM_UP.as_secs(),
-            if options.tls { "with" } else { "without" }
         );
         println!(
             "Ratio: requests per CPU second of the server process, vault to floor; the floor audits durably, as the vault does\n(in parentheses: to the floor without audit)."
@@ -134,7 +133,7 @@ impl Report {
     }
 
     /// One exchange: the floors first, the vault last.
-    pub(crate) fn exchange(&mut self, exchange: Exchange, rows: &[(Server, Figures)]) {
+    pub(crate) fn exchange(&mut self, what: &str, rows: &[(Server, Figures)]) {
         let of = |wanted: Server| {
             rows.iter()
                 .find(|(server, _)| *server == wanted)
@@ -149,7 +148,7 @@ impl Report {
                 ),
                 _ => String::new(),
             };
-            self.row(&exchange.to_string(), *server, figures, &ratio);
+            self.row(what, *server, figures, &ratio);
         }
     }
 
