@@ -63,11 +63,13 @@ impl ServerProcess {
         options: &Options,
         tls: bool,
     ) -> Result<Self> {
-        let database = databases.create(&server.replace('-', "_")).await?;
+        let mut name = server.replace('-', "_");
         let mut args = vec!["--log", &options.log];
         if tls {
+            name.push_str("_tls");
             args.push("--tls");
         }
+        let database = databases.create(&name).await?;
         let (child, line) = spawn(server, &database, &args).await?;
         let ready: Ready =
             serde_json::from_str(&line).with_context(|| format!("what {server} says"))?;
