@@ -1,5 +1,6 @@
 //! SQLite: many connections that read inline, one thread that writes and commits what waits together.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
@@ -303,18 +304,14 @@ fn run_statement(
     while let Some(row) = answer.next()? {
         let mut cells = Cells::of(columns);
         for index in 0..columns {
+            let text;
             cells.push(match row.get_ref(index)? {
                 ValueRef::Null => Cell::Null,
                 ValueRef::Integer(number) => Cell::Int(number),
-                // What we wrote is UTF-8, and seen to be so at once; only what somebody else wrote is looked at letter by
-                // letter.
-                ValueRef::Text(text) => match str::from_utf8(text) {
-                    Ok(text) => Cell::Text(text),
-                    Err(_) => {
-                        cells.push(Cell::Text(&String::from_utf8_lossy(text)));
-                        continue;
-                    }
-                },
+                ValueRef::Text(bytes) => {
+                    text = text_of(bytes);
+                    Cell::Text(&text)
+                }
                 ValueRef::Blob(bytes) => Cell::Blob(bytes),
                 ValueRef::Real(_) => {
                     return Err(rusqlite::Error::InvalidColumnType(
@@ -329,6 +326,11 @@ fn run_statement(
     }
     // With `returning`, each row that comes back is a row that was touched.
     Ok((u64::try_from(rows.len()).unwrap_or(u64::MAX), rows))
+}
+
+/// What we wrote is UTF-8, and seen to be so at once; only what somebody else wrote is looked at letter by letter.
+fn text_of(bytes: &[u8]) -> Cow<'_, str> {
+    str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
 }
 
 struct Parameter<'a>(&'a Value);
