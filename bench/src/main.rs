@@ -313,7 +313,8 @@ async fn measure_engine(
             };
             for exchange in exchanges {
                 let rows =
-                    measure_exchange(*exchange, way, [&floor, &vault], databases, options).await?;
+                    measure_exchange(engine, *exchange, way, [&floor, &vault], databases, options)
+                        .await?;
                 report.exchange(&way.name(*exchange, options), &rows);
             }
         }
@@ -349,6 +350,7 @@ impl Way {
 
 /// One exchange at the floor and at the vault.
 async fn measure_exchange(
+    engine: Engine,
     exchange: Exchange,
     way: Way,
     [floor, vault]: [&ServerProcess; 2],
@@ -361,7 +363,7 @@ async fn measure_exchange(
         (report::Server::Floor, floor, floor::AUDITED_PATH),
         (report::Server::Vault, vault, vault_server::PATH),
     ] {
-        eprintln!("{}: {name}", way.name(exchange, options));
+        eprintln!("{engine}, {}: {name}", way.name(exchange, options));
         let target = server.target(exchange);
         let requests = async |count| target.prepare(path, count).await;
         let figures = measure_phase(server, databases, requests, way.connections, options)
