@@ -200,56 +200,171 @@ story!(
         let (_, second) = world.second_node("node-2").await;
         let there = world.agent_at(&second);
         let url = world.url("oauth/token");
-        let cases: [(&str, &str, Vec<store::Value>); 4] = [
+        let login = world.connected().await?;
+        let all = ["refresh token", "access token", "worker"];
+        let cases: [(&str, &[&str], &'static str, &'static str); 10] = [
             (
                 "the user is blocked",
+                &all,
                 "update users set blocked_at = 1",
-                params![],
+                "update users set blocked_at = null",
             ),
             (
-                "the client is disabled",
+                "the clients are disabled",
+                &all,
                 "update clients set disabled_at = 1",
-                params![],
+                "update clients set disabled_at = null",
             ),
             (
-                "the authorization is revoked",
-                "update authorizations set revoked_at = 1",
-                params![],
+                "the client is disabled that the access token was issued to",
+                &["refresh token", "access token"],
+                "update clients set disabled_at = 1 where name = 'Web'",
+                "update clients set disabled_at = null",
+            ),
+            (
+                "the secrets have ended",
+                &all,
+                "update client_secrets set expires_at = 1",
+                "update client_secrets set expires_at = null",
+            ),
+            (
+                "the worker's key has ended",
+                &["worker"],
+                "update client_keys set expires_at = 1",
+                "update client_keys set expires_at = null",
+            ),
+            (
+                "the worker's key is for something else",
+                &["worker"],
+                "update client_keys set purpose = 'client_authentication'",
+                "update client_keys set purpose = 'privileged_access'",
+            ),
+            (
+                "the connection is switched off",
+                &all,
+                "update connections set connected_accounts_active = 0",
+                "update connections set connected_accounts_active = 1",
             ),
             (
                 "the connection is taken away",
+                &all,
                 "delete from connection_clients",
-                params![],
+                "insert into connection_clients (connection_id, client_id)
+                 select c.id, l.client_id from connections c, clients l where c.name = 'sandbox'",
+            ),
+            (
+                "the signing keys are revoked",
+                &["access token"],
+                "update signing_keys set state = 'revoked' where state = 'current'",
+                "update signing_keys set state = 'current' where state = 'revoked'",
+            ),
+            (
+                "the authorization is revoked",
+                &["refresh token", "access token"],
+                "update authorizations set revoked_at = 1",
+                "update authorizations set revoked_at = null",
             ),
         ];
-        for (case, take, bound) in cases {
-            let login = world.connected().await?;
-            for body in [
-                world.refresh_exchange(&login.refresh_token),
-                world.access_exchange(&login.access_token),
-            ] {
-                let (status, _) = there.call(Method::POST, &url, None, Some(&body)).await?;
-                assert_eq!(status, 200, "{case}: before");
+        for (case, refused, take, give_back) in cases {
+            // The second time, the node knows the configuration; after the change it must not believe what it knows.
+            for (when, expected) in [("at first", &[][..]), ("again", &[]), ("after", refused)] {
+                if when == "after" {
+                    assert!(world.execute(take, params![]).await > 0, "{case}");
+                }
+                let jwt = world.sign_worker(&world.worker_claims());
+                for (kind, body) in all.into_iter().zip([
+                    world.refresh_exchange(&login.refresh_token),
+                    world.access_exchange(&login.access_token),
+                    world.worker_exchange(&jwt),
+                ]) {
+                    let (status, answer) =
+                        there.call(Method::POST, &url, None, Some(&body)).await?;
+                    let wanted: &[u16] = match expected.contains(&kind) {
+                        true => &[401, 403],
+                        false => &[200],
+                    };
+                    assert!(
+                        wanted.contains(&status.as_u16()),
+                        "{case}, {when}, {kind}: {status} {answer}"
+                    );
+                    assert_eq!(answer.get("access_token").is_some(), status == 200);
+                }
             }
-            world.execute(take, bound).await;
-            for body in [
-                world.refresh_exchange(&login.refresh_token),
-                world.access_exchange(&login.access_token),
-            ] {
-                let (status, answer) = there.call(Method::POST, &url, None, Some(&body)).await?;
-                assert!(
-                    matches!(status.as_u16(), 401 | 403),
-                    "{case}: {status} {answer}"
-                );
-                assert!(answer.get("access_token").is_none());
-            }
-            world
-                .execute("update users set blocked_at = null", params![])
-                .await;
-            world
-                .execute("update clients set disabled_at = null", params![])
-                .await;
+            world.execute(give_back, params![]).await;
         }
+    }
+);
+
+story!(
+    what_is_configured_is_read_once_while_it_stays_what_it_is,
+    |world| {
+        let login = world.connected().await?;
+        for already_known in [false, true] {
+            if already_known {
+                // As a table that nobody can read.
+                world
+                    .execute("alter table client_secrets rename to away", params![])
+                    .await;
+            }
+            let jwt = world.sign_worker(&world.worker_claims());
+            for body in [
+                world.refresh_exchange(&login.refresh_token),
+                world.access_exchange(&login.access_token),
+                world.worker_exchange(&jwt),
+            ] {
+                world.exchange(&body).await?.unwrap();
+            }
+        }
+    }
+);
+
+story!(
+    every_change_of_the_configuration_changes_its_mark,
+    |world| {
+        world.connected().await?;
+        let mut seen = std::collections::BTreeSet::new();
+        for change in [
+        "insert into clients select 'another', name, app_type, is_first_party, token_endpoint_auth_method, id_token_alg,
+                grant_types, callbacks, allowed_logout_urls, allowed_origins, null, refresh_token, privileged_access,
+                disabled_at, created_at, updated_at, profile, revision
+           from clients where name = 'Web'",
+        "update clients set name = name where client_id = 'another'",
+        "insert into client_secrets (id, client_id, hash, created_at)
+         select 'another', 'another', hash, created_at from client_secrets limit 1",
+        "update client_secrets set expires_at = 1 where id = 'another'",
+        "delete from client_secrets where id = 'another'",
+        "insert into client_keys (id, client_id, purpose, kid, alg, public_jwk, created_at)
+         select 'another', 'another', purpose, kid, alg, public_jwk, created_at from client_keys limit 1",
+        "update client_keys set expires_at = 1 where id = 'another'",
+        "delete from client_keys where id = 'another'",
+        "insert into connection_clients (connection_id, client_id) select id, 'another' from connections limit 1",
+        "update connection_clients set client_id = client_id where client_id = 'another'",
+        "delete from connection_clients where client_id = 'another'",
+        "insert into connections (id, name, strategy, display_name, client_id, options, scopes, callback_context,
+                connected_accounts_active, generation, created_at, updated_at)
+         select 'another', 'another', strategy, display_name, client_id, options, scopes, 'another', 1, 1, 1, 1
+           from connections limit 1",
+        "update connections set connected_accounts_active = 0 where id = 'another'",
+        "delete from connections where id = 'another'",
+        "delete from clients where client_id = 'another'",
+        "insert into signing_keys (kid, alg, state, public_jwk, private_key, created_at)
+         select 'another', alg, 'next', public_jwk, private_key, created_at from signing_keys limit 1",
+        "update signing_keys set state = 'revoked' where kid = 'another'",
+        "delete from signing_keys where kid = 'another'",
+    ] {
+        let mark = "select mark from configuration_mark";
+        let before = world.db.read_one(mark, params![]).await?.unwrap();
+        assert!(world.execute(change, params![]).await > 0, "{change}");
+        let after = world.db.read_one(mark, params![]).await?.unwrap();
+        assert!(before != after, "{change}");
+        assert!(seen.insert(after.text(0)?.to_owned()), "{change}");
+    }
+        assert_eq!(
+            world
+                .count("select count(*) from configuration_mark", vec![])
+                .await,
+            1
+        );
     }
 );
 

@@ -13,6 +13,7 @@ mod strict_json;
 mod tests;
 mod verifying_key;
 
+use std::borrow::Cow;
 use std::fmt;
 
 use base64::Engine as _;
@@ -158,8 +159,9 @@ pub enum JwsError {
 }
 
 /// A token whose form is right and whose signature nobody has looked at.
+#[derive(Clone)]
 pub struct UnverifiedJws<'a> {
-    signing_input: &'a str,
+    signing_input: Cow<'a, str>,
     signature: Vec<u8>,
     algorithm: Algorithm,
     kid: Option<String>,
@@ -168,6 +170,18 @@ pub struct UnverifiedJws<'a> {
 }
 
 impl<'a> UnverifiedJws<'a> {
+    /// The same with a text of its own, to be kept until the keys are there.
+    pub fn into_owned(self) -> UnverifiedJws<'static> {
+        UnverifiedJws {
+            signing_input: Cow::Owned(self.signing_input.into_owned()),
+            signature: self.signature,
+            algorithm: self.algorithm,
+            kid: self.kid,
+            typ: self.typ,
+            claims: self.claims,
+        }
+    }
+
     /// Takes a compact JWS apart. It is refused when it is too large, not in the compact form, has an algorithm that does
     /// not exist here, brings its own key, asks for an extension, or names any member twice.
     pub fn parse(text: &'a str) -> Result<Self, JwsError> {
@@ -182,7 +196,7 @@ impl<'a> UnverifiedJws<'a> {
         let header = strict_json::object(&decode(header)?)?;
         let algorithm = check_header(&header)?;
         Ok(Self {
-            signing_input,
+            signing_input: Cow::Borrowed(signing_input),
             signature: decode(signature)?,
             algorithm,
             kid: optional_text(&header, "kid")?,

@@ -256,11 +256,11 @@ impl Postgres {
                 }
                 let name = migration.name.replace('\'', "''");
                 let checksum = migration.checksum();
-                let sql = migration.sql;
+                let Migration { sql, postgres, .. } = migration;
                 // A simple query of several statements is one transaction.
                 client
                     .batch_execute(&format!(
-                        "begin;\n{sql}\n;insert into migrations (number, name, checksum, applied_at)
+                        "begin;\n{sql}\n;{postgres}\n;insert into migrations (number, name, checksum, applied_at)
                          values ({number}, '{name}', '{checksum}',
                                  (extract(epoch from clock_timestamp()) * 1000000)::bigint);\ncommit;"
                     ))

@@ -570,7 +570,9 @@ fn apply(connection: &Connection, migration: &Migration) -> Result<(), MigrateEr
     if !migration.is_missing(&applied)? {
         return Ok(());
     }
-    connection.execute_batch(migration.sql).map_err(failed)?;
+    for sql in [migration.sql, migration.sqlite] {
+        connection.execute_batch(sql).map_err(failed)?;
+    }
     connection
         .execute(
             "insert into migrations (number, name, checksum, applied_at)

@@ -70,9 +70,8 @@ impl VerifiedAccessToken {
 
     /// The second half, with the row of [`liveness_statement`].
     pub(crate) fn check_live(&self, row: &Row) -> Result<Result<AccessToken, NotAccepted>, Error> {
-        let key_stands = matches!(row.text(0)?, "current" | "previous");
+        let issuer_stands = issuer_stands(row)?;
         let is_revoked = row.bool(1)?;
-        let client_stands = row.bool(2)?;
         let is_live = match (&self.token.authorization_id, row.opt_text(FIRST)?) {
             (None, _) => true,
             (Some(_), None) => false,
@@ -83,7 +82,7 @@ impl VerifiedAccessToken {
                     && authorization.client_id == self.token.client_id
             }
         };
-        if key_stands && client_stands && is_live && !is_revoked {
+        if issuer_stands && is_live && !is_revoked {
             Ok(Ok(self.token.clone()))
         } else {
             Ok(Err(NotAccepted))
@@ -260,6 +259,29 @@ pub(crate) use liveness_columns;
 /// How many columns `liveness_columns` names.
 pub(crate) const LIVENESS_COLUMNS: usize = FIRST + AUTHORIZATION_COLUMNS;
 
+// The same where it is known that the key stands and that the client is not disabled: of the authorization `$1` and the
+// token's own id `$2`.
+macro_rules! known_liveness_columns {
+    () => {
+        concat!(
+            "'current',
+             case when exists (select 1 from revoked_access_tokens t where t.jti = $2) then 1 else 0 end,
+             1, ",
+            $crate::authorization::authorization_columns!(known client)
+        )
+    };
+}
+pub(crate) use known_liveness_columns;
+
+macro_rules! known_liveness_tables {
+    () => {
+        "left join authorizations z on z.id = $1
+         left join users u on u.id = z.user_id
+         left join sessions y on y.id = z.session_id "
+    };
+}
+pub(crate) use known_liveness_tables;
+
 // An authorization always has its user and its client. SQLite would put the joined three into a table of their own.
 macro_rules! liveness_tables {
     () => {
@@ -272,7 +294,25 @@ macro_rules! liveness_tables {
 }
 pub(crate) use liveness_tables;
 
+/// Whether the key that signed it and the client that it was issued to still stand.
+pub(crate) fn issuer_stands(row: &Row) -> Result<bool, Error> {
+    Ok(matches!(row.text(0)?, "current" | "previous") && row.bool(2)?)
+}
+
 impl VerifiedAccessToken {
+    /// What `known_liveness_columns` and `known_liveness_tables` are about.
+    pub(crate) fn known_liveness_params(&self) -> Vec<store::Value> {
+        params![
+            self.token.authorization_id.as_deref(),
+            self.token.jti.as_str(),
+        ]
+    }
+
+    /// The key that signed it and the client that it was issued to.
+    pub(crate) fn issuer(&self) -> (&str, &str) {
+        (&self.kid, &self.token.client_id)
+    }
+
     /// What `liveness_columns` and `liveness_tables` are about.
     pub(crate) fn liveness_params(&self) -> Vec<store::Value> {
         params![

@@ -52,10 +52,21 @@ pub(crate) fn oidc_part(scope: &Scope) -> Scope {
 // uses them joins `authorization_tables`.
 macro_rules! authorization_columns {
     () => {
-        "z.id, z.client_id, z.user_id, z.session_id, z.audience, z.scope, z.auth_time,
-         case when z.revoked_at is null then 0 else 1 end,
-         case when z.session_id is null or y.revoked_at is not null or y.id is null then 1 else 0 end,
-         case when u.blocked_at is not null or l.disabled_at is not null then 1 else 0 end"
+        $crate::authorization::authorization_columns!("u.blocked_at is not null or l.disabled_at is not null")
+    };
+    // Where it is known that the client is not disabled.
+    (known client) => {
+        $crate::authorization::authorization_columns!("u.blocked_at is not null")
+    };
+    ($party_over:literal) => {
+        concat!(
+            "z.id, z.client_id, z.user_id, z.session_id, z.audience, z.scope, z.auth_time,
+             case when z.revoked_at is null then 0 else 1 end,
+             case when z.session_id is null or y.revoked_at is not null or y.id is null then 1 else 0 end,
+             case when ",
+            $party_over,
+            " then 1 else 0 end"
+        )
     };
 }
 pub(crate) use authorization_columns;
@@ -67,6 +78,10 @@ macro_rules! authorization_tables {
     () => {
         "join users u on u.id = z.user_id
          join clients l on l.client_id = z.client_id
+         left join sessions y on y.id = z.session_id"
+    };
+    (known client) => {
+        "join users u on u.id = z.user_id
          left join sessions y on y.id = z.session_id"
     };
 }

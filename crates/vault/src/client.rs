@@ -638,19 +638,45 @@ pub(crate) fn by_id_statement(client_id: &str) -> Statement {
     )
 }
 
-/// The client of an id with its secret of a lookup id, if it has that one.
-pub(crate) fn with_secret_statement(client_id: &str, secret_id: &str, now: Timestamp) -> Statement {
+/// A client's secret, as the database has it.
+#[derive(Clone)]
+pub(crate) struct StoredSecret {
+    hash: Vec<u8>,
+    expires_at: Option<Timestamp>,
+}
+
+impl StoredSecret {
+    /// From the columns that [`with_secret_statement`] adds; none where the client has no such secret.
+    pub(crate) fn from_row(row: &Row) -> Result<Option<Self>, Error> {
+        let Some(hash) = row.opt_blob(0)? else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            hash: hash.to_vec(),
+            expires_at: row.opt_timestamp(1)?,
+        }))
+    }
+
+    /// Its hash, until it ends.
+    pub(crate) fn hash(&self, now: Timestamp) -> Option<&[u8]> {
+        let is_over = self.expires_at.is_some_and(|end| end <= now);
+        (!is_over).then_some(&*self.hash)
+    }
+}
+
+/// The client of an id with its secret of a lookup id, if it has that one, and the configuration's mark.
+pub(crate) fn with_secret_statement(client_id: &str, secret_id: &str) -> Statement {
     Statement::new(
         concat!(
             "select ",
             client_columns!(),
-            ", s.hash
+            ", s.hash, s.expires_at, m.mark
              from clients l
-             left join client_secrets s
-               on s.client_id = l.client_id and s.id = $2 and (s.expires_at is null or s.expires_at > $3)
+             left join client_secrets s on s.client_id = l.client_id and s.id = $2
+             left join configuration_mark m on m.singleton = 1
              where l.client_id = $1"
         ),
-        params![client_id, secret_id, now],
+        params![client_id, secret_id],
     )
 }
 

@@ -7,25 +7,30 @@ use jiff::Timestamp;
 
 /// The schema, in order. A released file is never edited.
 pub const MIGRATIONS: &[Migration] = &[
+    Migration::new(1, "first", include_str!("../migrations/0001_first.sql")),
+    Migration::new(
+        2,
+        "providers",
+        include_str!("../migrations/0002_providers.sql"),
+    ),
+    Migration::new(
+        3,
+        "management",
+        include_str!("../migrations/0003_management.sql"),
+    ),
+    Migration::new(
+        4,
+        "due_accounts",
+        include_str!("../migrations/0004_due_accounts.sql"),
+    ),
     Migration {
-        number: 1,
-        name: "first",
-        sql: include_str!("../migrations/0001_first.sql"),
-    },
-    Migration {
-        number: 2,
-        name: "providers",
-        sql: include_str!("../migrations/0002_providers.sql"),
-    },
-    Migration {
-        number: 3,
-        name: "management",
-        sql: include_str!("../migrations/0003_management.sql"),
-    },
-    Migration {
-        number: 4,
-        name: "due_accounts",
-        sql: include_str!("../migrations/0004_due_accounts.sql"),
+        sqlite: include_str!("../migrations/0005_configuration_mark.sqlite.sql"),
+        postgres: include_str!("../migrations/0005_configuration_mark.postgres.sql"),
+        ..Migration::new(
+            5,
+            "configuration_mark",
+            include_str!("../migrations/0005_configuration_mark.sql"),
+        )
     },
 ];
 

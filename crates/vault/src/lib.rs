@@ -137,6 +137,7 @@ pub struct Vault {
     pub(crate) gates: gate::Gates,
     pub(crate) keepers: flow::keep_alive::Keepers,
     pub(crate) signing_keys: signing_key::SigningKeys,
+    pub(crate) known: flow::exchange::Knowledge,
     pub(crate) clients: memo::Memo<Client>,
     pub(crate) connections: memo::Memo<Connection>,
     pub(crate) password_permits: Arc<tokio::sync::Semaphore>,
@@ -169,6 +170,7 @@ impl Vault {
             gates: gate::Gates::default(),
             keepers: flow::keep_alive::Keepers::default(),
             signing_keys: signing_key::SigningKeys::default(),
+            known: flow::exchange::Knowledge::default(),
             clients: memo::Memo::default(),
             connections: memo::Memo::default(),
             password_permits: Arc::new(tokio::sync::Semaphore::new(

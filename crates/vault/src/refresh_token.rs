@@ -290,9 +290,9 @@ fn mac_parts<'a>(
 
 // The columns of a refresh token with its authorization, in the order that `from_row` reads them, and what they come from.
 macro_rules! stored_columns {
-    () => {
+    ($($known:ident client)?) => {
         concat!(
-            $crate::authorization::authorization_columns!(),
+            $crate::authorization::authorization_columns!($($known client)?),
             ", r.sequence, r.hash, r.mac, r.expires_at, r.rotated_at, r.successor_id, r.successor,
                case when n.rotated_at is null then 0 else 1 end, r.idle_expires_at"
         )
@@ -304,11 +304,11 @@ pub(crate) use stored_columns;
 pub(crate) const STORED_COLUMNS: usize = AUTHORIZATION_COLUMNS + 9;
 
 macro_rules! stored_tables {
-    () => {
+    ($($known:ident client)?) => {
         concat!(
             "refresh_tokens r
              join authorizations z on z.id = r.authorization_id ",
-            $crate::authorization::authorization_tables!(),
+            $crate::authorization::authorization_tables!($($known client)?),
             " left join refresh_tokens n on n.id = r.successor_id "
         )
     };

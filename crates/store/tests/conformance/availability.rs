@@ -229,11 +229,7 @@ async fn a_database_in_memory_is_shared_by_its_clones_only() {
     let other = Db::open("sqlite::memory:", Options::default())
         .await
         .unwrap();
-    let table = store::Migration {
-        number: 1,
-        name: "log",
-        sql: TABLE,
-    };
+    let table = store::Migration::new(1, "log", TABLE);
     one.migrate(&[table]).await.unwrap();
     one.clone()
         .append(Batch::new().with(note(1)))

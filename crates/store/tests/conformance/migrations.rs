@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use store::{MigrateError, Migration};
+use store::{Batch, MigrateError, Migration, Statement};
 use tokio::task::JoinSet;
 
 use crate::place::Place;
@@ -15,25 +15,26 @@ on_both_engines!(
     a_failing_one_leaves_nothing,
     a_name_is_only_a_name,
     blobs_are_known_to_later_migrations,
+    an_engine_is_asked_its_own_part_after_the_common_one,
 );
 
-const FIRST: Migration = Migration {
-    number: 1,
-    name: "what there is",
-    sql: "create table things (id bigint primary key);
+const FIRST: Migration = Migration::new(
+    1,
+    "what there is",
+    "create table things (id bigint primary key);
           insert into things (id) values (1);",
-};
-const SECOND: Migration = Migration {
-    number: 2,
-    name: "labels",
-    sql: "alter table things add column label text;
+);
+const SECOND: Migration = Migration::new(
+    2,
+    "labels",
+    "alter table things add column label text;
           update things set label = 'first'; -- a comment may end it",
-};
-const THIRD: Migration = Migration {
-    number: 3,
-    name: "counts",
-    sql: "alter table things add column count bigint not null default 0;",
-};
+);
+const THIRD: Migration = Migration::new(
+    3,
+    "counts",
+    "alter table things add column count bigint not null default 0;",
+);
 
 async fn applied(place: &Place) -> Vec<(i64, String)> {
     place
@@ -185,4 +186,30 @@ async fn blobs_are_known_to_later_migrations(place: &Place) {
         .unwrap()
         .unwrap();
     assert_eq!(row.opt_blob(0).unwrap(), None);
+}
+
+async fn an_engine_is_asked_its_own_part_after_the_common_one(place: &Place) {
+    let triggers = Migration {
+        sqlite: "create trigger stamp after insert on things begin
+                   update things set label = 'stamped' where id = new.id;
+                 end;",
+        postgres: "create function stamp() returns trigger language plpgsql as $$
+                   begin
+                     update things set label = 'stamped' where id = new.id;
+                     return null;
+                   end $$;
+                   create trigger stamp after insert on things for each row execute function stamp();",
+        ..SECOND
+    };
+    let db = place.open().await;
+    db.migrate(&[FIRST, triggers]).await.unwrap();
+    let insert = Statement::new("insert into things (id) values (2)", vec![]);
+    db.write(Batch::new().with(insert)).await.unwrap();
+    let row = db
+        .read_one("select label from things where id = 2", vec![])
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(row.text(0).unwrap(), "stamped");
+    assert_eq!(applied(place).await, named(&[FIRST, triggers]));
 }

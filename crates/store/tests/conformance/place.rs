@@ -72,11 +72,7 @@ impl Place {
 
     pub(crate) async fn with_tables_and(&self, sql: &'static str, options: Options) -> Db {
         let db = self.open_with(options).await;
-        let tables = Migration {
-            number: 1,
-            name: "tables of the test",
-            sql,
-        };
+        let tables = Migration::new(1, "tables of the test", sql);
         db.migrate(&[tables]).await.unwrap();
         db
     }

@@ -16,7 +16,7 @@ use oauth::token_request::{SubjectTokenType, TokenRequest};
 use seal::{Algorithm, Claims, TokenKind, UnverifiedJws, VerifyingKey};
 use store::{Batch, WriteError};
 
-use crate::client::{self, CLIENT_COLUMNS, Client, TokenEndpointAuthMethod};
+use crate::client::{self, Client, TokenEndpointAuthMethod};
 use crate::flow::exchange::ReadAhead;
 use crate::token_set::after;
 use crate::{Caller, Error, Event, EventKind, Reason, Vault, client_key, refresh_token, replay};
@@ -122,22 +122,20 @@ impl Vault {
         let secret_id = presented
             .as_ref()
             .map_or("", |presented| presented.id.as_str());
-        let ask = client::with_secret_statement(client_id, secret_id, self.now());
-        let (mut answers, read_ahead) = self.read_ahead(client_id, vec![ask], request).await?;
-        let mut row = answers.pop().and_then(|rows| rows.into_iter().next());
-        let secret = row.as_mut().map(|row| row.split_off(CLIENT_COLUMNS));
-        let stored = match &secret {
-            Some(secret) => secret.opt_blob(0)?,
-            None => None,
-        };
+        let found = self
+            .client_with_secret(client_id, secret_id, request)
+            .await?;
+        let stored = found
+            .secret
+            .as_ref()
+            .and_then(|secret| secret.hash(self.now()));
         // The comparison runs against a hash that nothing matches when there is none (threats 5.13, bad input).
         let hash = stored.unwrap_or(&[0; 32]);
         let matches = presented.is_some_and(|presented| presented.matches(&self.ring, hash))
             && stored.is_some();
-        let client = row
-            .map(|row| self.clients.of(row, client::from_row))
-            .transpose()?;
-        client
+        let read_ahead = found.read_ahead;
+        found
+            .client
             .filter(|client| {
                 matches
                     && client.disabled_at.is_none()

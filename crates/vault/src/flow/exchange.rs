@@ -5,7 +5,8 @@
 //! 2. What needs no database is checked of the subject token: its format, or its signature, issuer and times.
 //! 3. One statement (`found`) reads the subject's state, the connection as this client may see it, and the user's
 //!    accounts there, in the round trip that reads the client: steps 2 and 3 are begun before it is known that the
-//!    client is who it says, and what they found is looked at afterwards.
+//!    client is who it says, and what they found is looked at afterwards. While the configuration stays what it was
+//!    (`known`), the statement reads what is the user's alone.
 //! 4. The subject token is live, bound to this client or its API, and its user too.
 //! 5. The connection is enabled for the client; a worker's own lists cover connection, scopes and address.
 //! 6. The account is picked: by `login_hint`, else the most recently connected, or none where callers have to choose.
@@ -20,8 +21,10 @@
 //! §2.2.2.
 
 mod found;
+mod known;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -32,15 +35,18 @@ use provider::{Downscope, Profile};
 use store::{Batch, Row, Statement, WriteError};
 
 use crate::account::{self, Account, AccountStatus};
-use crate::client::Client;
+use crate::client::{self, CLIENT_COLUMNS, Client, StoredSecret};
 use crate::connection::Connection;
 use crate::flow::authenticate_client::AuthenticatedClient;
 use crate::flow::refresh::Wanted;
-use crate::flow::worker::WorkerRequest;
+use crate::flow::worker::{self, WorkerRequest};
 use crate::refresh_token;
 use crate::token_set::{Freshness, Margins, Target, Token, TokenSet};
 use crate::{AccountSelection, Caller, Error, Event, EventKind, Fault, Reason, Refusal, Vault};
 use found::{Found, Subject};
+use known::Asked;
+
+pub(crate) use known::Knowledge;
 
 /// The longest `expires_in` that is answered, and the one for a token without an end: a client that caches by it asks
 /// again within the hour and so learns of a disconnect.
@@ -105,18 +111,11 @@ impl Vault {
                 Some(found) => found,
                 None => self.load(client, request, &subject).await?,
             };
-            let principal = self.check_subject(
-                client,
-                request,
-                &subject,
-                &found.subject,
-                arrived,
-                event,
-                caller,
-            )?;
+            let principal =
+                self.check_subject(client, request, &subject, &found, arrived, event, caller)?;
             event.user_id = Some(principal.user_id.clone());
             let connection = match found.connection.take() {
-                Some(row) => self.connection_for_client(row)?.usable()?,
+                Some(connection) => connection.usable()?,
                 None => return Err(Reason::AccountNotConnected.into()),
             };
             let account = pick_account(
@@ -205,30 +204,94 @@ impl Vault {
         .into())
     }
 
+    /// The client of an id with its secret of an id, and with it what the client's exchange needs in step 3.
+    pub(crate) async fn client_with_secret(
+        &self,
+        client_id: &str,
+        secret_id: &str,
+        request: Option<&TokenRequest>,
+    ) -> Result<ClientWithSecret, Error> {
+        let exchange = self.subject_ahead(request).await;
+        let asked = exchange.as_ref().map(|(subject, exchange)| Asked {
+            client_id,
+            secret_id,
+            connection: &exchange.connection,
+            subject,
+        });
+        if let Some(asked) = asked
+            && let Some(known) = self.known.of(asked)
+        {
+            let statement = asked
+                .subject
+                .statement_of_user(&known.connection.connection.id);
+            let rows = self.db.read_all(vec![statement]).await?;
+            let rows = rows.into_iter().next().unwrap_or_default();
+            if let Some(found) = Found::beside(&known, asked.subject, rows)? {
+                return Ok(ClientWithSecret {
+                    client: Some(Arc::clone(&known.client)),
+                    secret: Some(known.secret.clone()),
+                    read_ahead: exchange.map(|(subject, _)| ReadAhead { subject, found }),
+                });
+            }
+        }
+        let mut statements = vec![client::with_secret_statement(client_id, secret_id)];
+        statements.extend(asked.map(|asked| asked.subject.statement(client_id, asked.connection)));
+        let mut answers = self.db.read_all(statements).await?.into_iter();
+        let row = answers.next().and_then(|rows| rows.into_iter().next());
+        let (mut client, mut secret, mut mark) = (None, None, None);
+        if let Some(mut row) = row {
+            let beside = row.split_off(CLIENT_COLUMNS);
+            secret = StoredSecret::from_row(&beside)?;
+            mark = beside.opt_text(2)?.map(str::to_owned);
+            client = Some(self.clients.of(row, client::from_row)?);
+        }
+        let found = asked
+            .map(|asked| self.found(asked.subject, answers.next().unwrap_or_default()))
+            .transpose()?;
+        let found = found.map(|(found, same_mark)| {
+            (found, mark.filter(|mark| Some(mark) == same_mark.as_ref()))
+        });
+        if let (Some(asked), Some((found, Some(mark))), Some(client), Some(secret)) =
+            (asked, &found, &client, &secret)
+        {
+            self.known
+                .remember(asked, mark.clone(), client, secret, found)?;
+        }
+        Ok(ClientWithSecret {
+            client,
+            secret,
+            read_ahead: exchange
+                .zip(found)
+                .map(|((subject, _), (found, _))| ReadAhead { subject, found }),
+        })
+    }
+
     /// Asks the database something about a client, and with it what the client's exchange needs in step 3.
-    ///
-    /// Nothing comes along where the request is no exchange, or one that step 2 refuses: it will do so in its turn.
     pub(crate) async fn read_ahead(
         &self,
         client_id: &str,
         mut asked: Vec<Statement>,
         request: Option<&TokenRequest>,
     ) -> Result<(Vec<Vec<Row>>, Option<ReadAhead>), Error> {
-        let subject = match request {
-            Some(TokenRequest::VaultExchange(exchange)) => self
-                .read_subject(exchange)
-                .await
-                .ok()
-                .map(|subject| (subject, exchange)),
-            _ => None,
-        };
-        let Some((subject, exchange)) = subject else {
+        let Some((subject, exchange)) = self.subject_ahead(request).await else {
             return Ok((self.db.read_all(asked).await?, None));
         };
         asked.push(subject.statement(client_id, &exchange.connection));
         let mut answers = self.db.read_all(asked).await?;
-        let found = Found::of(&subject, answers.pop().unwrap_or_default())?;
+        let (found, _) = self.found(&subject, answers.pop().unwrap_or_default())?;
         Ok((answers, Some(ReadAhead { subject, found })))
+    }
+
+    /// Step 2 ahead of its turn. None where the request is no exchange, or one that step 2 will refuse.
+    async fn subject_ahead<'a>(
+        &self,
+        request: Option<&'a TokenRequest>,
+    ) -> Option<(Subject, &'a VaultExchange)> {
+        let Some(TokenRequest::VaultExchange(exchange)) = request else {
+            return None;
+        };
+        let subject = self.read_subject(exchange).await.ok()?;
+        Some((subject, exchange))
     }
 
     async fn read_subject(&self, request: &VaultExchange) -> Result<Subject, Error> {
@@ -257,7 +320,8 @@ impl Vault {
     ) -> Result<Found, Error> {
         let statement = subject.statement(&client.client_id, &request.connection);
         let mut answers = self.db.read_all(vec![statement]).await?;
-        Found::of(subject, answers.pop().unwrap_or_default())
+        let (found, _) = self.found(subject, answers.pop().unwrap_or_default())?;
+        Ok(found)
     }
 
     /// Step 4. A worker's request is as old as it was when it arrived; everything else is judged by the present.
@@ -270,15 +334,16 @@ impl Vault {
         client: &Client,
         request: &VaultExchange,
         subject: &Subject,
-        rows: &[Row],
+        found: &Found,
         arrived: Timestamp,
         event: &mut Event,
         caller: &Caller,
     ) -> Result<Principal, Error> {
         match subject {
             Subject::RefreshToken(presented) => {
-                let stored = rows
-                    .first()
+                let stored = found
+                    .subject
+                    .as_ref()
                     .map(refresh_token::from_row)
                     .transpose()?
                     .ok_or(Reason::SubjectRefreshTokenInvalid)?;
@@ -300,7 +365,8 @@ impl Vault {
                 if !linked {
                     return Err(Reason::AudienceNotLinked.into());
                 }
-                let row = rows.first().ok_or(Reason::SubjectAccessTokenInvalid)?;
+                let row = found.subject.as_ref();
+                let row = row.ok_or(Reason::SubjectAccessTokenInvalid)?;
                 let token = token
                     .check_live(row)?
                     .map_err(|_| Reason::SubjectAccessTokenInvalid)?;
@@ -310,11 +376,22 @@ impl Vault {
                     use_of_subject: None,
                 })
             }
-            Subject::Worker(worker) => {
-                let verified = self.verify_worker(client, worker, rows, arrived)?;
+            Subject::Worker(signed) => {
+                let user_live = found
+                    .subject
+                    .as_ref()
+                    .map_or(Ok(false), |row| row.bool(0))?;
+                let verified = worker::verify(
+                    signed,
+                    &client.client_id,
+                    self.settings.issuer.as_str(),
+                    &found.keys,
+                    user_live,
+                    arrived,
+                )?;
                 event.audit_context = Some(verified.audit_context.clone());
                 event.user_id = Some(verified.user_id.clone());
-                let allowed_scopes = crate::flow::worker::check_access(
+                let allowed_scopes = worker::check_access(
                     client,
                     &request.connection,
                     request.scope.as_ref(),
@@ -368,7 +445,7 @@ impl Vault {
                 match written {
                     Ok(()) => {}
                     Err(WriteError::UniqueViolation { statement: 0 }) => {
-                        return Err(crate::flow::worker::used_before());
+                        return Err(worker::used_before());
                     }
                     Err(error) => return Err(error.into()),
                 }
@@ -394,6 +471,14 @@ struct Served<'a> {
     token: &'a Token,
     /// As in [`Principal`].
     use_of_subject: Option<Statement>,
+}
+
+/// What [`Vault::client_with_secret`] finds.
+pub(crate) struct ClientWithSecret {
+    pub(crate) client: Option<Arc<Client>>,
+    pub(crate) secret: Option<StoredSecret>,
+    /// Nothing comes along where the request is no exchange, or one that step 2 refuses: it will do so in its turn.
+    pub(crate) read_ahead: Option<ReadAhead>,
 }
 
 /// An exchange's steps 2 and 3, done together with the reading of its client.

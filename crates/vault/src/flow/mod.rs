@@ -7,7 +7,7 @@ mod client_credentials;
 pub(crate) mod complete;
 mod configure;
 pub(crate) mod connect;
-mod exchange;
+pub(crate) mod exchange;
 mod give_back;
 pub(crate) mod import;
 pub(crate) mod keep_alive;

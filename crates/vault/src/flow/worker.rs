@@ -1,7 +1,7 @@
 //! The signed request of a background worker: a JWT that names a user who is not there (contract 2.1).
 //!
 //! 1. Parse: compact JWS, `typ` exactly `token-vault-req+jwt`.
-//! 2. One row a registered key, each with the user's state.
+//! 2. The registered keys and the user's state are read.
 //! 3. Verify signature, `iss`, `aud`, `sub`, times and `audit_context` (threats R-44).
 //! 4. The client's own lists: address, connection, scopes.
 //! 5. The `jti` is used up, over all nodes and restarts, in the transaction that records what is handed out.
@@ -17,7 +17,7 @@ use store::{Row, Statement};
 
 use crate::client::Client;
 use crate::token_set::after;
-use crate::{Caller, Error, Reason, Refusal, Vault, replay};
+use crate::{Caller, Error, Reason, Refusal, replay};
 
 /// The header `typ`.
 const TYP: &str = "token-vault-req+jwt";
@@ -36,7 +36,7 @@ const ALGORITHMS: &[Algorithm] = &[
 
 /// A worker's request whose signature nobody has checked yet.
 pub(crate) struct WorkerRequest {
-    text: String,
+    jws: UnverifiedJws<'static>,
     unverified_sub: String,
 }
 
@@ -48,13 +48,13 @@ pub(crate) struct VerifiedWorker {
     issued_at: Timestamp,
 }
 
-/// A registered key with the user's state, as one row says it.
-struct KeyRow {
+/// A registered key.
+pub(crate) struct WorkerKey {
     kid: String,
     alg: String,
-    public_jwk: serde_json::Value,
+    /// None where nothing can be verified with it.
+    key: Option<VerifyingKey>,
     expires_at: Option<Timestamp>,
-    user_live: bool,
 }
 
 fn refused(why: &'static str) -> Error {
@@ -81,7 +81,7 @@ impl WorkerRequest {
             .ok_or_else(|| refused("The worker request needs sub, the id of a user."))?
             .to_owned();
         Ok(Self {
-            text: text.to_owned(),
+            jws: jws.into_owned(),
             unverified_sub,
         })
     }
@@ -92,51 +92,36 @@ impl WorkerRequest {
     }
 }
 
-// A client's keys for workers with the state of the user `$2`, in the order that `verify_worker` reads them.
+// Whether there is a user `u` that is not blocked.
+macro_rules! user_columns {
+    () => {
+        "case when u.id is not null and u.blocked_at is null then 1 else 0 end"
+    };
+}
+pub(crate) use user_columns;
+
+/// How many columns `user_columns` names.
+pub(crate) const USER_COLUMNS: usize = 1;
+
+// A client's key for workers, in the order that `WorkerKey::from_row` reads it.
 macro_rules! key_columns {
     () => {
-        "k.kid, k.alg, k.public_jwk, k.expires_at,
-         case when u.id is not null and u.blocked_at is null then 1 else 0 end"
+        "k.kid, k.alg, k.public_jwk, k.expires_at"
     };
 }
 pub(crate) use key_columns;
 
 /// How many columns `key_columns` names.
-pub(crate) const WORKER_KEY_COLUMNS: usize = 5;
+pub(crate) const WORKER_KEY_COLUMNS: usize = 4;
 
-macro_rules! key_tables {
-    () => {
-        "client_keys k left join users u on u.id = $2 "
-    };
-}
-pub(crate) use key_tables;
-
-impl Vault {
-    /// Step 3.
-    pub(crate) fn verify_worker(
-        &self,
-        client: &Client,
-        request: &WorkerRequest,
-        rows: &[Row],
-        now: Timestamp,
-    ) -> Result<VerifiedWorker, Error> {
-        let mut keys = Vec::with_capacity(rows.len());
-        for row in rows {
-            keys.push(KeyRow {
-                kid: row.text(0)?.to_owned(),
-                alg: row.text(1)?.to_owned(),
-                public_jwk: serde_json::from_str(row.text(2)?)?,
-                expires_at: row.opt_timestamp(3)?,
-                user_live: row.bool(4)?,
-            });
-        }
-        verify(
-            request,
-            &client.client_id,
-            self.settings.issuer.as_str(),
-            &keys,
-            now,
-        )
+impl WorkerKey {
+    pub(crate) fn from_row(row: &Row) -> Result<Self, Error> {
+        Ok(Self {
+            kid: row.text(0)?.to_owned(),
+            alg: row.text(1)?.to_owned(),
+            key: VerifyingKey::from_jwk(&serde_json::from_str(row.text(2)?)?).ok(),
+            expires_at: row.opt_timestamp(3)?,
+        })
     }
 }
 
@@ -154,15 +139,16 @@ pub(crate) fn used_before() -> Error {
     refused("The worker request was used before (jti).")
 }
 
-fn verify(
+/// Step 3.
+pub(crate) fn verify(
     request: &WorkerRequest,
     client_id: &str,
     issuer: &str,
-    keys: &[KeyRow],
+    keys: &[WorkerKey],
+    user_live: bool,
     now: Timestamp,
 ) -> Result<VerifiedWorker, Error> {
-    let jws = UnverifiedJws::parse(&request.text)
-        .map_err(|_| refused("The worker request is not a signed JWT in compact form."))?;
+    let jws = &request.jws;
     let mut usable = Vec::new();
     for key in keys {
         let named = jws.unverified_kid().is_none_or(|kid| kid == key.kid);
@@ -171,13 +157,13 @@ fn verify(
         let same_alg = key.alg == jws.algorithm().as_str();
         if named && live && same_alg {
             usable.push(
-                VerifyingKey::from_jwk(&key.public_jwk)
-                    .map_err(|_| refused("A registered key of the client cannot be used."))?,
+                key.key
+                    .as_ref()
+                    .ok_or_else(|| refused("A registered key of the client cannot be used."))?,
             );
         }
     }
-    let usable: Vec<&VerifyingKey> = usable.iter().collect();
-    let claims = jws.verify(&usable, ALGORITHMS).map_err(|_| {
+    let claims = jws.clone().verify(&usable, ALGORITHMS).map_err(|_| {
         refused("The worker request is not signed by a key that is registered for this client.")
     })?;
     let malformed = || refused("A claim of the worker request has the wrong type.");
@@ -237,7 +223,7 @@ fn verify(
         .unwrap_or_default()
         .to_owned();
     // Said last and like a missing account: who may sign learns nothing about who exists (threats WK-04).
-    if !keys.iter().any(|key| key.user_live) {
+    if !user_live {
         return Err(Reason::AccountNotConnected.into());
     }
     Ok(VerifiedWorker {
@@ -320,29 +306,30 @@ mod tests {
     fn run(
         typ: &str,
         claims: &Value,
-        change: impl Fn(&mut KeyRow),
+        user_live: bool,
+        change: impl Fn(&mut WorkerKey),
     ) -> Result<VerifiedWorker, String> {
         let key = SigningKey::generate(Algorithm::Es256).unwrap();
         let text = key.sign(Some("k1"), typ, claims).unwrap();
-        let mut row = KeyRow {
+        let mut registered = WorkerKey {
             kid: "k1".to_owned(),
             alg: "ES256".to_owned(),
-            public_jwk: key.public_jwk("k1"),
+            key: VerifyingKey::from_jwk(&key.public_jwk("k1")).ok(),
             expires_at: None,
-            user_live: true,
         };
-        change(&mut row);
+        change(&mut registered);
         let said = |error: Error| match error {
             Error::Refused(refusal) => refusal.description().to_owned(),
             Error::Fault(fault) => fault.to_string(),
         };
         let request = WorkerRequest::parse(&text).map_err(said)?;
-        verify(&request, "worker", ISSUER, &[row], now()).map_err(said)
+        let keys = [registered];
+        verify(&request, "worker", ISSUER, &keys, user_live, now()).map_err(said)
     }
 
     #[test]
     fn a_request_that_holds() {
-        let verified = run(TYP, &claims(), |_| {}).ok().unwrap();
+        let verified = run(TYP, &claims(), true, |_| {}).ok().unwrap();
         assert_eq!(verified.user_id, "usr_1");
         assert_eq!(verified.audit_context, "nightly report");
     }
@@ -350,7 +337,7 @@ mod tests {
     #[test]
     fn wk_01_only_its_own_typ() {
         for typ in ["JWT", "at+jwt", "token-vault-req", "Token-Vault-Req+JWT"] {
-            assert!(run(typ, &claims(), |_| {}).is_err(), "{typ}");
+            assert!(run(typ, &claims(), true, |_| {}).is_err(), "{typ}");
         }
     }
 
@@ -386,25 +373,31 @@ mod tests {
             } else {
                 claims[name] = value;
             }
-            assert!(run(TYP, &claims, |_| {}).is_err(), "{case}");
+            assert!(run(TYP, &claims, true, |_| {}).is_err(), "{case}");
         }
         let mut oldest = claims();
         oldest["iat"] = json!(at(-60));
-        assert!(run(TYP, &oldest, |_| {}).is_ok(), "60 seconds old");
+        assert!(run(TYP, &oldest, true, |_| {}).is_ok(), "60 seconds old");
     }
 
     #[test]
     fn wk_22_an_expired_key_and_a_key_of_another_name_do_not_sign() {
-        assert!(run(TYP, &claims(), |key| key.expires_at = Some(now())).is_err());
-        assert!(run(TYP, &claims(), |key| key.kid = "k2".to_owned()).is_err());
-        assert!(run(TYP, &claims(), |key| key.alg = "RS256".to_owned()).is_err());
+        assert!(run(TYP, &claims(), true, |key| key.expires_at = Some(now())).is_err());
+        assert!(run(TYP, &claims(), true, |key| key.kid = "k2".to_owned()).is_err());
+        assert!(run(TYP, &claims(), true, |key| key.alg = "RS256".to_owned()).is_err());
+    }
+
+    #[test]
+    fn a_registered_key_that_nothing_can_be_verified_with_is_named() {
+        let said = run(TYP, &claims(), true, |key| key.key = None)
+            .err()
+            .unwrap();
+        assert_eq!(said, "A registered key of the client cannot be used.");
     }
 
     #[test]
     fn wk_04_an_unknown_user_is_told_like_a_missing_account() {
-        let said = run(TYP, &claims(), |key| key.user_live = false)
-            .err()
-            .unwrap();
+        let said = run(TYP, &claims(), false, |_| {}).err().unwrap();
         assert_eq!(
             said,
             Refusal::new(Reason::AccountNotConnected).description()

@@ -1,17 +1,21 @@
 //! What an exchange asks the database, as one statement: whether the subject token stands, the connection as the client
-//! may see it, and the accounts that the token's user has there.
+//! may see it, and the accounts that the token's user has there. Where the configuration is known (`known`), the same
+//! without what is configured.
 //!
 //! The answer has one row for each account, and one where there is none; a worker's has them for each of its keys. It
 //! falls into the rows of which the nouns know the columns.
 
+use std::sync::Arc;
+
 use store::{Row, Statement, Value, params};
 
-use crate::Error;
+use super::known::Known;
 use crate::access_token::{self, LIVENESS_COLUMNS, VerifiedAccessToken};
 use crate::account::account_columns;
-use crate::connection::{CONNECTION_COLUMNS, connection_columns};
-use crate::flow::worker::{self, WORKER_KEY_COLUMNS, WorkerRequest};
+use crate::connection::{CONNECTION_COLUMNS, ConnectionForClient, connection_columns};
+use crate::flow::worker::{self, USER_COLUMNS, WORKER_KEY_COLUMNS, WorkerKey, WorkerRequest};
 use crate::refresh_token::{self, STORED_COLUMNS};
+use crate::{Error, Vault};
 
 // The connection of the name `$connection` as the client `$client` may see it, and the accounts there of `$user`.
 macro_rules! target_columns {
@@ -40,6 +44,26 @@ macro_rules! target_tables {
 /// Where columns of the target begin, counted from the end of the subject's.
 const ACCOUNT: usize = CONNECTION_COLUMNS + 1;
 
+// The accounts of `$user` at the connection of the id `$connection`.
+macro_rules! account_tables {
+    ($connection:literal, $user:literal) => {
+        concat!(
+            "left join accounts a on a.user_id = ",
+            $user,
+            " and a.connection_id = ",
+            $connection,
+            " "
+        )
+    };
+}
+
+// Before everything else.
+macro_rules! mark {
+    () => {
+        "(select m.mark from configuration_mark m where m.singleton = 1), "
+    };
+}
+
 /// A subject token of which nothing is known yet that only the database knows.
 pub(super) enum Subject {
     AccessToken(VerifiedAccessToken),
@@ -49,9 +73,11 @@ pub(super) enum Subject {
 
 /// What the answer holds.
 pub(super) struct Found {
-    /// What the subject token hangs on; a worker has a row for each of its keys.
-    pub(super) subject: Vec<Row>,
-    pub(super) connection: Option<Row>,
+    /// What the subject token hangs on; of a worker, the user's state.
+    pub(super) subject: Option<Row>,
+    /// A worker's registered keys.
+    pub(super) keys: Arc<[WorkerKey]>,
+    pub(super) connection: Option<ConnectionForClient>,
     /// In no order.
     pub(super) accounts: Vec<Row>,
 }
@@ -63,6 +89,7 @@ impl Subject {
             Self::RefreshToken(token) => Statement::new(
                 concat!(
                     "select ",
+                    mark!(),
                     refresh_token::stored_columns!(),
                     target_columns!("$3"),
                     " from ",
@@ -75,6 +102,7 @@ impl Subject {
             Self::AccessToken(token) => Statement::new(
                 concat!(
                     "select ",
+                    mark!(),
                     access_token::liveness_columns!(),
                     target_columns!("$6"),
                     " from ",
@@ -87,14 +115,61 @@ impl Subject {
             Self::Worker(request) => Statement::new(
                 concat!(
                     "select ",
+                    mark!(),
+                    worker::user_columns!(),
+                    ", ",
                     worker::key_columns!(),
                     target_columns!("$1"),
-                    " from ",
-                    worker::key_tables!(),
+                    " from client_keys k left join users u on u.id = $2 ",
                     target_tables!("$3", "$2"),
                     "where k.client_id = $1 and k.purpose = 'privileged_access' limit 1000"
                 ),
                 params![client_id, request.unverified_user_id(), connection],
+            ),
+        }
+    }
+
+    /// Asks only for what is the user's.
+    pub(super) fn statement_of_user(&self, connection_id: &str) -> Statement {
+        match self {
+            Self::RefreshToken(token) => Statement::new(
+                concat!(
+                    "select ",
+                    mark!(),
+                    refresh_token::stored_columns!(known client),
+                    ", ",
+                    account_columns!(),
+                    " from ",
+                    refresh_token::stored_tables!(known client),
+                    account_tables!("$2", "z.user_id"),
+                    "where r.id = $1 limit 1000"
+                ),
+                params![token.id.as_str(), connection_id],
+            ),
+            Self::AccessToken(token) => Statement::new(
+                concat!(
+                    "select m.mark, ",
+                    access_token::known_liveness_columns!(),
+                    ", ",
+                    account_columns!(),
+                    " from configuration_mark m ",
+                    access_token::known_liveness_tables!(),
+                    account_tables!("$3", "z.user_id"),
+                    "where m.singleton = 1 limit 1000"
+                ),
+                with(token.known_liveness_params(), [connection_id]),
+            ),
+            Self::Worker(request) => Statement::new(
+                concat!(
+                    "select m.mark, ",
+                    worker::user_columns!(),
+                    ", ",
+                    account_columns!(),
+                    " from configuration_mark m left join users u on u.id = $1 ",
+                    account_tables!("$2", "$1"),
+                    "where m.singleton = 1 limit 1000"
+                ),
+                params![request.unverified_user_id(), connection_id],
             ),
         }
     }
@@ -104,6 +179,14 @@ impl Subject {
         match self {
             Self::RefreshToken(_) => STORED_COLUMNS,
             Self::AccessToken(_) => LIVENESS_COLUMNS,
+            Self::Worker(_) => USER_COLUMNS,
+        }
+    }
+
+    /// How many columns of a worker's key stand after them.
+    fn key_columns(&self) -> usize {
+        match self {
+            Self::RefreshToken(_) | Self::AccessToken(_) => 0,
             Self::Worker(_) => WORKER_KEY_COLUMNS,
         }
     }
@@ -114,28 +197,74 @@ fn with<const N: usize>(mut params: Vec<Value>, more: [&str; N]) -> Vec<Value> {
     params
 }
 
-impl Found {
-    /// From the answer to [`Subject::statement`].
-    pub(super) fn of(subject: &Subject, answer: Vec<Row>) -> Result<Self, Error> {
-        let mut found = Self {
-            subject: Vec::with_capacity(1),
-            connection: None,
-            accounts: Vec::with_capacity(answer.len()),
-        };
-        for mut of_subject in answer {
-            let mut connection = of_subject.split_off(subject.columns());
-            let account = connection.split_off(ACCOUNT);
-            if connection.opt_text(0)?.is_some() {
-                found.connection.get_or_insert(connection);
+impl Vault {
+    /// From the answer to [`Subject::statement`], with the configuration's mark; there is none where nothing was found.
+    pub(super) fn found(
+        &self,
+        subject: &Subject,
+        answer: Vec<Row>,
+    ) -> Result<(Found, Option<String>), Error> {
+        let mut mark = None;
+        let mut first = None;
+        let mut keys = Vec::new();
+        let mut connection = None;
+        let mut accounts = Vec::with_capacity(answer.len());
+        for mut marked in answer {
+            let mut of_subject = marked.split_off(1);
+            let mut key = of_subject.split_off(subject.columns());
+            let mut target = key.split_off(subject.key_columns());
+            let account = target.split_off(ACCOUNT);
+            mark = marked.opt_text(0)?.map(str::to_owned);
+            if target.opt_text(0)?.is_some() && connection.is_none() {
+                connection = Some(self.connection_for_client(target)?);
             }
             // What is joined to two others comes with each of them.
-            if account.opt_text(0)?.is_some() && !found.accounts.contains(&account) {
+            if account.opt_text(0)?.is_some() && !accounts.contains(&account) {
+                accounts.push(account);
+            }
+            if subject.key_columns() > 0 && !keys.contains(&key) {
+                keys.push(key);
+            }
+            first.get_or_insert(of_subject);
+        }
+        let found = Found {
+            subject: first,
+            keys: keys
+                .iter()
+                .map(WorkerKey::from_row)
+                .collect::<Result<_, _>>()?,
+            connection,
+            accounts,
+        };
+        Ok((found, mark))
+    }
+}
+
+impl Found {
+    /// From the answer to [`Subject::statement_of_user`]. None where what is known is not what is configured now.
+    pub(super) fn beside(
+        known: &Known,
+        subject: &Subject,
+        answer: Vec<Row>,
+    ) -> Result<Option<Self>, Error> {
+        let mut found = Self {
+            subject: None,
+            keys: Arc::clone(&known.keys),
+            connection: Some(known.connection.clone()),
+            accounts: Vec::with_capacity(answer.len()),
+        };
+        for mut marked in answer {
+            let mut of_subject = marked.split_off(1);
+            let account = of_subject.split_off(subject.columns());
+            if marked.opt_text(0)? != Some(&known.mark) {
+                return Ok(None);
+            }
+            if account.opt_text(0)?.is_some() {
                 found.accounts.push(account);
             }
-            if !found.subject.contains(&of_subject) {
-                found.subject.push(of_subject);
-            }
+            found.subject.get_or_insert(of_subject);
         }
-        Ok(found)
+        // Where nothing came, nothing was said about the mark.
+        Ok(found.subject.is_some().then_some(found))
     }
 }
