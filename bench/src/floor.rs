@@ -50,10 +50,10 @@ const USER_ID: &str = "usr_3kQ9xZ0AbC1dE2fG3hI4j";
 const CONNECTION: &str = "sandbox";
 const SCOPE: &str = "openid profile email offline_access files.read";
 
-const TABLES: &[Migration] = &[Migration {
-    number: 1,
-    name: "floor",
-    sql: "create table subjects (
+const TABLES: &[Migration] = &[Migration::new(
+    1,
+    "floor",
+    "create table subjects (
               subject      text   primary key,
               account_id   text   not null,
               client_hash  blob   not null,
@@ -67,7 +67,7 @@ const TABLES: &[Migration] = &[Migration {
               client_id  text   not null,
               account_id text   not null
           );",
-}];
+)];
 
 struct Floor {
     db: Db,
