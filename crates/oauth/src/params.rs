@@ -106,7 +106,7 @@ impl Params {
 
     fn add(&mut self, name: String, value: String) -> Result<(), Refusal> {
         // The decoder puts U+FFFD where bytes are not UTF-8; nobody sends it on purpose.
-        let is_text = |text: &str| !text.contains(['\0', '\u{fffd}']);
+        let is_text = |text: &str| !text.contains('\0') && !text.contains('\u{fffd}');
         if !is_text(&name) || !is_text(&value) {
             return Err(Refusal::invalid_request(
                 "parameter_not_text",

@@ -275,21 +275,14 @@ pub(crate) use known_liveness_columns;
 
 macro_rules! known_liveness_tables {
     () => {
-        "left join authorizations z on z.id = $1
-         left join users u on u.id = z.user_id
-         left join sessions y on y.id = z.session_id "
+        "left join authorizations z on z.id = $1 "
     };
 }
 pub(crate) use known_liveness_tables;
 
-// An authorization always has its user and its client. SQLite would put the joined three into a table of their own.
 macro_rules! liveness_tables {
     () => {
-        "signing_keys k
-         left join authorizations z on z.id = $2
-         left join users u on u.id = z.user_id
-         left join clients l on l.client_id = z.client_id
-         left join sessions y on y.id = z.session_id "
+        "signing_keys k left join authorizations z on z.id = $2 "
     };
 }
 pub(crate) use liveness_tables;

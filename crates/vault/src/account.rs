@@ -5,12 +5,10 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
-use serde_json::{Value, json};
 use store::{Row, Statement, params};
 
-use crate::error::{Error, Fault, Reason, Refusal};
+use crate::error::{Error, Fault, Reason};
 use crate::lifetime::Ends;
-use crate::settings::AccountSelection;
 use crate::{Event, EventKind};
 
 /// How an account is, with what belongs to that.
@@ -36,7 +34,7 @@ impl AccountStatus {
         }
     }
 
-    fn from_columns(status: &str, reason: Option<&str>) -> Result<Self, Fault> {
+    pub(crate) fn from_columns(status: &str, reason: Option<&str>) -> Result<Self, Fault> {
         match status {
             "active" => Ok(Self::Active),
             "outcome_unknown" => Ok(Self::OutcomeUnknown),
@@ -202,11 +200,7 @@ impl Account {
 
     /// What was asked for and not granted. What names the protocol and no right is granted in silence.
     pub(crate) fn missing_scopes(&self) -> Vec<String> {
-        self.requested_scopes
-            .iter()
-            .filter(|scope| !is_protocol_scope(scope) && !self.scopes.contains(scope))
-            .cloned()
-            .collect()
+        missing_scopes(&self.requested_scopes, &self.scopes)
     }
 
     /// Whether its end is near and nothing of ours will put it off. The same rule as `upkeep` asks the database.
@@ -219,23 +213,6 @@ impl Account {
         left.is_positive()
             && left <= SignedDuration::try_from(WARN_BEFORE).unwrap_or(SignedDuration::MAX)
             && left.saturating_mul(4) <= whole
-    }
-
-    /// What people tell accounts apart by.
-    fn candidate(&self) -> Value {
-        let mut candidate = json!({ "id": self.id, "provider_user_id": self.subject });
-        for (name, value) in [
-            ("login", &self.login),
-            ("email", &self.email),
-            ("name", &self.display_name),
-            ("organization", &self.organization),
-            ("label", &self.label),
-        ] {
-            if let (Some(value), Some(members)) = (value, candidate.as_object_mut()) {
-                members.insert(name.to_owned(), value.as_str().into());
-            }
-        }
-        candidate
     }
 
     fn event(&self, kind: EventKind, connection: &str) -> Event {
@@ -304,66 +281,20 @@ impl Account {
         }
         Some(event)
     }
-
-    /// Whether a `login_hint` means this account, by the provider's id first, else by login or e-mail.
-    fn matches(&self, hint: &str) -> Option<Match> {
-        let names = |name: &Option<String>| {
-            name.as_deref()
-                .is_some_and(|name| name.eq_ignore_ascii_case(hint))
-        };
-        if self.subject == hint || self.id == hint {
-            Some(Match::Id)
-        } else if names(&self.login) || names(&self.email) {
-            Some(Match::Name)
-        } else {
-            None
-        }
-    }
 }
 
-#[derive(PartialEq, Eq)]
-enum Match {
-    Id,
-    Name,
+/// What was asked for and not granted.
+pub(crate) fn missing_scopes(requested: &[String], granted: &[String]) -> Vec<String> {
+    requested
+        .iter()
+        .filter(|scope| !is_protocol_scope(scope) && !granted.contains(scope))
+        .cloned()
+        .collect()
 }
 
 /// Scopes that name the protocol, not a right at the provider; few answers repeat them.
 pub(crate) fn is_protocol_scope(scope: &str) -> bool {
     matches!(scope, "openid" | "offline_access" | "profile" | "email")
-}
-
-/// Picks the account that an exchange means. `accounts` are one user's at one connection, most recently connected
-/// first; that order decides where the hint leaves a choice, unless the deployment wants callers to choose.
-pub(crate) fn select(
-    accounts: Vec<Account>,
-    hint: Option<&str>,
-    selection: AccountSelection,
-) -> Result<Account, Refusal> {
-    if accounts.is_empty() {
-        return Err(Refusal::new(Reason::AccountNotConnected));
-    }
-    let matched: Vec<Account> = match hint {
-        None => accounts,
-        Some(hint) => {
-            let mut by_name = Vec::new();
-            for account in accounts {
-                match account.matches(hint) {
-                    Some(Match::Id) => return Ok(account),
-                    Some(Match::Name) => by_name.push(account),
-                    None => {}
-                }
-            }
-            by_name
-        }
-    };
-    if matched.len() > 1 && selection == AccountSelection::Required {
-        let candidates: Vec<Value> = matched.iter().map(Account::candidate).collect();
-        return Err(Refusal::new(Reason::AccountSelectionRequired).with("candidates", candidates));
-    }
-    matched
-        .into_iter()
-        .next()
-        .ok_or_else(|| Refusal::new(Reason::AccountNotMatched))
 }
 
 // The columns of `accounts`, in the order that `from_row` reads them.
@@ -380,29 +311,6 @@ pub(crate) use account_columns;
 
 /// The number of columns of [`account_columns`].
 pub(crate) const ACCOUNT_COLUMNS: usize = 27;
-
-/// One user's accounts at the connection of a name, most recently connected first.
-pub(crate) fn of_user_statement(user_id: &str, connection: &str) -> Statement {
-    Statement::new(
-        concat!(
-            "select ",
-            account_columns!(),
-            " from accounts a
-              where a.user_id = $1
-                and a.connection_id = (select c.id from connections c where c.name = $2)
-              order by a.connected_at desc, a.id
-              limit 100"
-        ),
-        params![user_id, connection],
-    )
-}
-
-/// The order in which an exchange prefers one user's accounts.
-pub(crate) fn most_recently_connected_first(a: &Account, b: &Account) -> std::cmp::Ordering {
-    b.connected_at
-        .cmp(&a.connected_at)
-        .then_with(|| a.id.cmp(&b.id))
-}
 
 /// The account of an id.
 pub(crate) fn by_id_statement(id: &str) -> Statement {
@@ -592,65 +500,6 @@ mod tests {
     }
 
     #[test]
-    fn a_hint_means_the_providers_id_before_a_name() {
-        let accounts = || {
-            vec![
-                account("cac_1", "77", "anna", "anna@example.com"),
-                account("cac_2", "anna", "bea", "bea@example.com"),
-            ]
-        };
-        for (hint, expected) in [
-            (None, Ok("cac_1")),
-            (Some("anna"), Ok("cac_2")),
-            (Some("77"), Ok("cac_1")),
-            (Some("ANNA@example.com"), Ok("cac_1")),
-            (Some("cac_2"), Ok("cac_2")),
-            (Some("carl"), Err(Reason::AccountNotMatched)),
-        ] {
-            let picked = select(accounts(), hint, AccountSelection::Latest);
-            assert_eq!(
-                picked
-                    .map(|found| found.id)
-                    .map_err(|refusal| refusal.reason()),
-                expected.map(str::to_owned),
-                "{hint:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn where_callers_have_to_choose_they_are_told_between_what() {
-        let accounts = || {
-            vec![
-                account("cac_1", "77", "anna", "anna@example.com"),
-                account("cac_2", "78", "bea", "anna@example.com"),
-            ]
-        };
-        for (hint, expected) in [
-            (Some("78"), Some("cac_2")),
-            (Some("bea"), Some("cac_2")),
-            (Some("anna@example.com"), None),
-            (None, None),
-        ] {
-            let picked = select(accounts(), hint, AccountSelection::Required);
-            match (picked, expected) {
-                (Ok(found), Some(id)) => assert_eq!(found.id, id, "{hint:?}"),
-                (Err(refusal), None) => {
-                    assert_eq!(refusal.reason(), Reason::AccountSelectionRequired);
-                    let candidates = refusal.extra()["candidates"].as_array().unwrap();
-                    assert_eq!(candidates.len(), 2);
-                    assert_eq!(candidates[1]["login"], "bea");
-                }
-                (picked, _) => panic!("{hint:?}: {picked:?}"),
-            }
-        }
-        // One account leaves no choice.
-        let mut one = accounts();
-        one.truncate(1);
-        assert!(select(one, None, AccountSelection::Required).is_ok());
-    }
-
-    #[test]
     fn what_was_asked_for_and_not_granted_is_missing() {
         let mut account = account("cac_1", "77", "anna", "anna@example.com");
         account.requested_scopes = ["openid", "read", "write"].map(str::to_owned).to_vec();
@@ -675,18 +524,6 @@ mod tests {
             account.keep_alive_at = keep_alive.then(|| at(0));
             let warned = account.view("c", at(elapsed)).warnings;
             assert_eq!(warned == ["expiring"], expected, "{lifetime} {elapsed}");
-        }
-    }
-
-    #[test]
-    fn without_any_account_a_hint_changes_nothing() {
-        for hint in [None, Some("anna")] {
-            assert_eq!(
-                select(vec![], hint, AccountSelection::Latest)
-                    .map(|found| found.id)
-                    .map_err(|refusal| refusal.reason()),
-                Err(Reason::AccountNotConnected)
-            );
         }
     }
 }

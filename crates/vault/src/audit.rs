@@ -195,10 +195,11 @@ impl Details {
         if self.0.is_empty() {
             return "{}".to_owned();
         }
-        let mut json = String::with_capacity(self.0.len() + 1);
-        json.push_str(&String::from_utf8_lossy(&self.0));
-        json.push('}');
-        json
+        let mut json = self.0.clone();
+        json.push(b'}');
+        // What `serde_json` writes is UTF-8.
+        String::from_utf8(json)
+            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
     }
 }
 

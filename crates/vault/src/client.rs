@@ -670,10 +670,9 @@ pub(crate) fn with_secret_statement(client_id: &str, secret_id: &str) -> Stateme
         concat!(
             "select ",
             client_columns!(),
-            ", s.hash, s.expires_at, m.mark
+            ", s.hash, s.expires_at, (select m.mark from configuration_mark m)
              from clients l
              left join client_secrets s on s.client_id = l.client_id and s.id = $2
-             left join configuration_mark m on m.singleton = 1
              where l.client_id = $1"
         ),
         params![client_id, secret_id],

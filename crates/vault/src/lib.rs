@@ -12,6 +12,7 @@ mod api_settings;
 mod audit;
 mod authorization;
 mod caller;
+mod candidate;
 mod client;
 mod client_grant;
 mod client_key;

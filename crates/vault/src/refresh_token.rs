@@ -294,7 +294,8 @@ macro_rules! stored_columns {
         concat!(
             $crate::authorization::authorization_columns!($($known client)?),
             ", r.sequence, r.hash, r.mac, r.expires_at, r.rotated_at, r.successor_id, r.successor,
-               case when n.rotated_at is null then 0 else 1 end, r.idle_expires_at"
+               case when exists (select 1 from refresh_tokens n where n.id = r.successor_id and n.rotated_at is not null)
+                    then 1 else 0 end, r.idle_expires_at"
         )
     };
 }
@@ -304,13 +305,8 @@ pub(crate) use stored_columns;
 pub(crate) const STORED_COLUMNS: usize = AUTHORIZATION_COLUMNS + 9;
 
 macro_rules! stored_tables {
-    ($($known:ident client)?) => {
-        concat!(
-            "refresh_tokens r
-             join authorizations z on z.id = r.authorization_id ",
-            $crate::authorization::authorization_tables!($($known client)?),
-            " left join refresh_tokens n on n.id = r.successor_id "
-        )
+    () => {
+        "refresh_tokens r join authorizations z on z.id = r.authorization_id "
     };
 }
 pub(crate) use stored_tables;

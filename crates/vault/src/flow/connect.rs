@@ -28,7 +28,8 @@ use serde_json::Value;
 use store::{Batch, Statement, WriteError, params};
 
 use crate::access_token::AccessToken;
-use crate::account::{self, Account};
+use crate::account;
+use crate::candidate::{self, Candidate};
 use crate::client::Client;
 use crate::connect_flow::{self, ConnectFlow, ConnectState, FlowSecrets};
 use crate::connection::{self, Connection, ConnectionForClient};
@@ -255,7 +256,7 @@ impl Vault {
             .read_all(vec![
                 client::by_id_statement(&me.client_id),
                 connection::for_client_statement(&request.connection, &me.client_id),
-                account::of_user_statement(user_id, &request.connection),
+                candidate::of_user_statement(user_id, &request.connection),
             ])
             .await?
             .into_iter();
@@ -282,9 +283,9 @@ impl Vault {
         let mut scopes = scopes_to_ask(request.scopes, &connection.scopes);
         let mut accounts = Vec::new();
         for row in rows.next().unwrap_or_default() {
-            accounts.push(account::from_row(&row)?);
+            accounts.push(Candidate::from_row(&row)?);
         }
-        keep_granted(&mut scopes, accounts, &request.authorization_params);
+        keep_granted(&mut scopes, accounts, &request.authorization_params)?;
         let insert = Statement::new(
             "insert into connect_flows (id, auth_session_hash, ticket_id, ticket_hash, user_id, client_id,
                                         connection_id, redirect_uri, client_state, code_challenge, scopes,
@@ -747,7 +748,11 @@ fn scopes_to_ask(asked: Option<Vec<String>>, configured: &[String]) -> Vec<Strin
 /// Many providers' new grant replaces the old one, with its scopes: who asks for one more would lose the others. So what
 /// was asked for and granted before is asked for again, where it is clear which account is meant: the only one, or the one that
 /// `login_hint` names, and the person is not asked to choose another.
-fn keep_granted(scopes: &mut Vec<String>, accounts: Vec<Account>, params: &[(String, String)]) {
+fn keep_granted(
+    scopes: &mut Vec<String>,
+    accounts: Vec<Candidate>,
+    params: &[(String, String)],
+) -> Result<(), Error> {
     let param = |name: &str| {
         params
             .iter()
@@ -756,23 +761,25 @@ fn keep_granted(scopes: &mut Vec<String>, accounts: Vec<Account>, params: &[(Str
     };
     if param("prompt").is_some_and(|prompt| prompt.split(' ').any(|word| word == "select_account"))
     {
-        return;
+        return Ok(());
     }
-    let Ok(account) = account::select(accounts, param("login_hint"), AccountSelection::Required)
+    let Ok(picked) = candidate::select(accounts, param("login_hint"), AccountSelection::Required)
     else {
-        return;
+        return Ok(());
     };
-    let missing = account.missing_scopes();
-    let before = if account.requested_scopes.is_empty() {
-        account.scopes
+    let requested = picked.requested_scopes()?;
+    let missing = account::missing_scopes(&requested, &picked.scopes);
+    let before = if requested.is_empty() {
+        picked.scopes
     } else {
-        account.requested_scopes
+        requested
     };
     for scope in before {
         if !scopes.contains(&scope) && !missing.contains(&scope) {
             scopes.push(scope);
         }
     }
+    Ok(())
 }
 
 fn refused_event(flow: &ConnectFlow, refusal: &Refusal) -> Event {

@@ -34,7 +34,8 @@ use oauth::token_response::TokenResponse;
 use provider::{Downscope, Profile};
 use store::{Batch, Row, Statement, WriteError};
 
-use crate::account::{self, Account, AccountStatus};
+use crate::account::{self, AccountStatus};
+use crate::candidate::{self, Candidate};
 use crate::client::{self, CLIENT_COLUMNS, Client, StoredSecret};
 use crate::connection::Connection;
 use crate::flow::authenticate_client::AuthenticatedClient;
@@ -467,7 +468,7 @@ impl Vault {
 /// What is handed out.
 struct Served<'a> {
     connection: &'a Connection,
-    account: &'a Account,
+    account: &'a Candidate,
     token: &'a Token,
     /// As in [`Principal`].
     use_of_subject: Option<Statement>,
@@ -499,18 +500,18 @@ fn pick_account(
     principal: &Principal,
     request: &VaultExchange,
     selection: AccountSelection,
-) -> Result<Account, Error> {
+) -> Result<Candidate, Error> {
     let mut accounts = Vec::with_capacity(rows.len());
     for row in rows {
-        let account = account::from_row(row)?;
+        let account = Candidate::from_row(row)?;
         // The statement asked by what the subject token says of itself; only its own user's rows count.
         if account.user_id == principal.user_id {
             accounts.push(account);
         }
     }
     // Here, because the engines would sort whole rows, and SQLite makes a table of its own for it even where there is one.
-    accounts.sort_by(account::most_recently_connected_first);
-    Ok(account::select(
+    accounts.sort_by(candidate::most_recently_connected_first);
+    Ok(candidate::select(
         accounts,
         request.login_hint.as_deref(),
         selection,
@@ -533,7 +534,7 @@ fn may_exchange(client: &Client) -> bool {
 }
 
 /// What a token is good for.
-fn scopes_of<'a>(account: &'a Account, token: &'a Token) -> &'a [String] {
+fn scopes_of<'a>(account: &'a Candidate, token: &'a Token) -> &'a [String] {
     token.scopes.as_deref().unwrap_or(&account.scopes)
 }
 
@@ -545,7 +546,7 @@ fn is_strict(request: &VaultExchange, allowed: Option<&BTreeSet<String>>) -> boo
 
 /// Step 6: the token that covers what is asked for, without being asked for it one by one where the grant's own does.
 fn pick_token(
-    account: &Account,
+    account: &Candidate,
     profile: &Profile,
     tokens: &TokenSet,
     request: &VaultExchange,
@@ -613,7 +614,7 @@ fn one_resource(scopes: &BTreeSet<&str>, usual: Option<&str>) -> bool {
 /// A token is not answered where it is wider than it may be. A narrow one that is not there yet is checked by what will
 /// be asked for.
 fn check_token(
-    account: &Account,
+    account: &Candidate,
     token: Option<&Token>,
     target: &Target,
     request: &VaultExchange,

@@ -17,9 +17,7 @@ use store::{Batch, Row, Statement, WriteError, params};
 
 use crate::access_token::{NewAccessToken, Subject};
 use crate::api;
-use crate::authorization::{
-    self, AUTHORIZATION_COLUMNS, Authorization, authorization_columns, authorization_tables,
-};
+use crate::authorization::{self, AUTHORIZATION_COLUMNS, Authorization, authorization_columns};
 use crate::client::Client;
 use crate::flow::authenticate_client::AuthenticatedClient;
 use crate::refresh_token::Ends;
@@ -245,9 +243,8 @@ fn lookup_statement(id: &str) -> Statement {
             authorization_columns!(),
             ", o.hash, o.redirect_uri, o.code_challenge, o.nonce, o.expires_at, o.used_at
              from codes o
-             join authorizations z on z.id = o.authorization_id ",
-            authorization_tables!(),
-            " where o.id = $1"
+             join authorizations z on z.id = o.authorization_id
+             where o.id = $1"
         ),
         params![id],
     )

@@ -4,7 +4,7 @@ use serde_json::Value;
 use store::{Statement, params};
 
 use crate::access_token::AccessToken;
-use crate::authorization::{self, authorization_columns, authorization_tables};
+use crate::authorization::{self, authorization_columns};
 use crate::id_token::user_claims;
 use crate::{Error, Reason, Vault, user};
 
@@ -41,9 +41,7 @@ fn authorization_statement(id: &str) -> Statement {
         concat!(
             "select ",
             authorization_columns!(),
-            " from authorizations z ",
-            authorization_tables!(),
-            " where z.id = $1"
+            " from authorizations z where z.id = $1"
         ),
         params![id],
     )

@@ -92,10 +92,14 @@ impl WorkerRequest {
     }
 }
 
-// Whether there is a user `u` that is not blocked.
+// Whether there is a user of the id `$user` that is not blocked.
 macro_rules! user_columns {
-    () => {
-        "case when u.id is not null and u.blocked_at is null then 1 else 0 end"
+    ($user:literal) => {
+        concat!(
+            "case when exists (select 1 from users u where u.id = ",
+            $user,
+            " and u.blocked_at is null) then 1 else 0 end"
+        )
     };
 }
 pub(crate) use user_columns;

@@ -11,7 +11,7 @@ use store::{Row, Statement, Value, params};
 
 use super::known::Known;
 use crate::access_token::{self, LIVENESS_COLUMNS, VerifiedAccessToken};
-use crate::account::account_columns;
+use crate::candidate::candidate_columns;
 use crate::connection::{CONNECTION_COLUMNS, ConnectionForClient, connection_columns};
 use crate::flow::worker::{self, USER_COLUMNS, WORKER_KEY_COLUMNS, WorkerKey, WorkerRequest};
 use crate::refresh_token::{self, STORED_COLUMNS};
@@ -26,7 +26,7 @@ macro_rules! target_columns {
             ", exists (select 1 from connection_clients e where e.connection_id = c.id and e.client_id = ",
             $client,
             "), ",
-            account_columns!()
+            candidate_columns!()
         )
     };
 }
@@ -60,7 +60,7 @@ macro_rules! account_tables {
 // Before everything else.
 macro_rules! mark {
     () => {
-        "(select m.mark from configuration_mark m where m.singleton = 1), "
+        "(select m.mark from configuration_mark m), "
     };
 }
 
@@ -116,11 +116,11 @@ impl Subject {
                 concat!(
                     "select ",
                     mark!(),
-                    worker::user_columns!(),
+                    worker::user_columns!("$2"),
                     ", ",
                     worker::key_columns!(),
                     target_columns!("$1"),
-                    " from client_keys k left join users u on u.id = $2 ",
+                    " from client_keys k ",
                     target_tables!("$3", "$2"),
                     "where k.client_id = $1 and k.purpose = 'privileged_access' limit 1000"
                 ),
@@ -138,9 +138,9 @@ impl Subject {
                     mark!(),
                     refresh_token::stored_columns!(known client),
                     ", ",
-                    account_columns!(),
+                    candidate_columns!(),
                     " from ",
-                    refresh_token::stored_tables!(known client),
+                    refresh_token::stored_tables!(),
                     account_tables!("$2", "z.user_id"),
                     "where r.id = $1 limit 1000"
                 ),
@@ -151,23 +151,23 @@ impl Subject {
                     "select m.mark, ",
                     access_token::known_liveness_columns!(),
                     ", ",
-                    account_columns!(),
+                    candidate_columns!(),
                     " from configuration_mark m ",
                     access_token::known_liveness_tables!(),
                     account_tables!("$3", "z.user_id"),
-                    "where m.singleton = 1 limit 1000"
+                    "limit 1000"
                 ),
                 with(token.known_liveness_params(), [connection_id]),
             ),
             Self::Worker(request) => Statement::new(
                 concat!(
                     "select m.mark, ",
-                    worker::user_columns!(),
+                    worker::user_columns!("$1"),
                     ", ",
-                    account_columns!(),
-                    " from configuration_mark m left join users u on u.id = $1 ",
+                    candidate_columns!(),
+                    " from configuration_mark m ",
                     account_tables!("$2", "$1"),
-                    "where m.singleton = 1 limit 1000"
+                    "limit 1000"
                 ),
                 params![request.unverified_user_id(), connection_id],
             ),
