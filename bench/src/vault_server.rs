@@ -2,18 +2,18 @@
 
 use std::fs::File;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use axum::routing::get;
 use axum::{Json, Router};
+use logging::Form;
 use provider::{Catalogue, OutboundPolicy, ProviderClient};
 use sandbox::{Behaviour, Sandbox, SandboxAccount, SandboxClient, SandboxConfig};
 use seal::{LocalMasterKey, SystemEntropy};
 use store::{Db, Options, Traffic};
 use tokio::net::TcpListener;
-use tracing_subscriber::EnvFilter;
 use vault::{Clock as _, Issuer, Parts, Settings, SystemClock, Vault};
 use web::WebOptions;
 
@@ -35,7 +35,7 @@ pub(crate) const PERSONS_PASSWORD: &str = "sandbox";
 /// Serves until standard input ends.
 pub(crate) async fn run(args: &ServerArgs) -> Result<()> {
     let log = args.join.as_deref().unwrap_or("server");
-    log_to(&args.folder.join(format!("{log}.log")), &args.log)?;
+    let _log = log_to(&args.folder.join(format!("{log}.log")), &args.log)?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     if args.join.is_some() {
@@ -175,16 +175,8 @@ fn provider_of(seeded: &seed::Seeded, base_url: &str) -> Sandbox {
 }
 
 /// One line a request at the default level, as in production; a file, so that the reader costs nothing.
-fn log_to(file: &Path, level: &str) -> Result<()> {
-    let filter = EnvFilter::try_new(level).with_context(|| format!("--log {level}"))?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_target(false)
-        .with_ansi(false)
-        .with_writer(Mutex::new(File::create(file)?))
-        .compact()
-        .try_init()
-        .map_err(|error| anyhow!("{error}"))
+fn log_to(file: &Path, level: &str) -> Result<logging::Lines> {
+    Ok(logging::start(level, Form::Text, File::create(file)?)?)
 }
 
 /// Tells the parent process that this server is ready.

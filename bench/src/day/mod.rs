@@ -26,11 +26,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use clap::Args;
 use jiff::Timestamp;
 use tokio::task::JoinSet;
-use tracing_subscriber::EnvFilter;
 
 use crate::database::{Database, Databases, Engine};
 use crate::process::CpuTimes;
@@ -76,11 +75,7 @@ pub(crate) struct DayArgs {
 
 /// Runs the day; whether everything in it was as it has to be.
 pub(crate) async fn run(args: &DayArgs) -> Result<bool> {
-    tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::try_new(&args.log).context("--log")?)
-        .with_writer(std::io::stderr)
-        .try_init()
-        .map_err(|error| anyhow!("{error}"))?;
+    let _log = logging::start_on_stderr(&args.log, logging::Form::Text).context("--log")?;
     let databases = Databases::open(args.engine, args.folder.as_deref()).await?;
     let good = run_on(args, &databases).await;
     databases.close().await;

@@ -192,11 +192,11 @@ async fn run(cli: Cli) -> Result<()> {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     match cli.command {
         Command::Demo => {
-            start::start_logging("warn", false)?;
+            let _log = start::start_logging("warn", false)?;
             demo::run().await
         }
         Command::Dev(args) => {
-            start::start_logging(&args.log, false)?;
+            let _log = start::start_logging(&args.log, false)?;
             dev::run(args).await
         }
         Command::DevToken(args) => dev_token::run(args).await,
@@ -226,7 +226,7 @@ async fn run(cli: Cli) -> Result<()> {
             configuration::apply(&admin.target.open().await?, admin.args, admin.json).await
         }
         Command::Import(args) => {
-            start::start_logging("warn", false)?;
+            let _log = start::start_logging("warn", false)?;
             import::run(args).await
         }
         Command::Connect(admin) => connect::run(&admin.target.open().await?, admin.args).await,
@@ -247,7 +247,7 @@ async fn run(cli: Cli) -> Result<()> {
                 println!("the configuration is good");
                 return Ok(());
             }
-            start::start_logging(&config.log_level, config.log_json)?;
+            let _log = start::start_logging(&config.log_level, config.log_json)?;
             serve::run(config).await
         }
     }

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use ipnet::IpNet;
+use logging::Form;
 use provider::{Catalogue, OutboundPolicy, ProviderClient};
 use seal::{KeyEncryption, LocalMasterKey, SystemEntropy};
 use store::{Db, Options};
-use tracing_subscriber::EnvFilter;
 use vault::{Parts, Settings, SystemClock, Vault};
 
 /// What the outside world may be, as the configuration says.
@@ -144,20 +144,11 @@ pub(crate) async fn land(vault: &Vault) {
     }
 }
 
-/// Log lines go to standard error, so that standard output stays for data.
-pub(crate) fn start_logging(level: &str, json: bool) -> Result<()> {
-    let filter =
-        EnvFilter::try_new(level).with_context(|| format!("'{level}' is not a log level"))?;
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .with_writer(std::io::stderr);
-    if json {
-        builder.json().flatten_event(true).init();
-    } else {
-        builder.with_target(false).compact().init();
-    }
-    Ok(())
+/// Log lines go to standard error, so that standard output stays for data. The last ones are written when what is returned
+/// goes away.
+pub(crate) fn start_logging(level: &str, json: bool) -> Result<impl Sized + use<>> {
+    let form = if json { Form::Json } else { Form::Text };
+    Ok(logging::start_on_stderr(level, form)?)
 }
 
 /// Ends when the process is asked to: SIGTERM or Ctrl-C.
