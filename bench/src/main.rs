@@ -46,7 +46,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::curve::Curves;
 use crate::database::{Databases, Engine};
 use crate::load::Load;
-use crate::process::ServerProcess;
+use crate::process::{CpuUsed, ServerProcess};
 use crate::report::{Figures, Report};
 use crate::target::{Ask, Errand, Exchange, Requests};
 
@@ -56,6 +56,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Every phase is preceded by this much of the same load, uncounted.
 const WARM_UP: Duration = Duration::from_secs(1);
+
+/// How long servers that are compared are asked in turn.
+const SLICE: Duration = Duration::from_secs(1);
 /// The callers of a herd, and how often there is one.
 const HERD: usize = 1000;
 const HERDS: usize = 10;
@@ -348,7 +351,8 @@ impl Way {
     }
 }
 
-/// One exchange at the floor and at the vault.
+/// One exchange at the floor and at the vault: a second of each in turn, because a machine's speed changes from one
+/// minute to the next.
 async fn measure_exchange(
     engine: Engine,
     exchange: Exchange,
@@ -357,24 +361,32 @@ async fn measure_exchange(
     databases: &Databases,
     options: &Options,
 ) -> Result<Vec<(report::Server, Figures)>> {
-    let mut rows = Vec::new();
+    eprintln!("{engine}, {}", way.name(exchange, options));
+    let mut phases = Vec::new();
     for (name, server, path) in [
         (report::Server::BareFloor, floor, floor::PATH),
         (report::Server::Floor, floor, floor::AUDITED_PATH),
         (report::Server::Vault, vault, vault_server::PATH),
     ] {
-        eprintln!("{engine}, {}: {name}", way.name(exchange, options));
         let target = server.target(exchange);
-        let requests = async |count| target.prepare(path, count).await;
-        let figures = measure_phase(server, databases, requests, way.connections, options)
+        let requests = async move |count| target.prepare(path, count).await;
+        let phase = Phase::begin(server, databases, requests, way.connections)
             .await
             .with_context(|| format!("{exchange} at the {name}"))?;
-        if figures.has_failed() {
-            eprintln!("{}", server.last_of_log());
-        }
-        rows.push((name, figures));
+        phases.push((name, phase));
     }
-    Ok(rows)
+    for _ in 0..options.seconds {
+        for (name, phase) in &mut phases {
+            phase
+                .go_on(SLICE)
+                .await
+                .with_context(|| format!("{exchange} at the {name}"))?;
+        }
+    }
+    phases
+        .into_iter()
+        .map(|(name, phase)| Ok((name, phase.end()?)))
+        .collect()
 }
 
 /// What is no exchange, at the vault.
@@ -414,16 +426,13 @@ async fn measure_errands(
                 }
             };
             let figures = measured.with_context(|| what.clone())?;
-            if figures.has_failed() {
-                eprintln!("{}", vault.last_of_log());
-            }
             report.errand(&what, &figures);
         }
     }
     Ok(())
 }
 
-/// One server, one kind of request: a warm-up that also says how many have to be prepared, then the measured time.
+/// One server, one kind of request: a warm-up, then the measured time.
 async fn measure_phase(
     server: &ServerProcess,
     databases: &Databases,
@@ -431,26 +440,77 @@ async fn measure_phase(
     connections: usize,
     options: &Options,
 ) -> Result<Figures> {
-    let requests = prepare(20_000).await?;
-    let warm_up = server
-        .connect(connections)
-        .await?
-        .run(requests, WARM_UP)
-        .await?;
-    warm_up.check()?;
-    // A server gets faster as it warms up; what is prepared too much is thrown away.
-    let expected = warm_up.requests_per_second() * options.seconds as f64 * 1.6;
-    let requests = prepare(expected as usize + 1000).await?;
+    let mut phase = Phase::begin(server, databases, prepare, connections).await?;
+    phase.go_on(Duration::from_secs(options.seconds)).await?;
+    phase.end()
+}
 
-    let fleet = server.connect(connections).await?;
-    let traffic = server.traffic().await?;
-    let before = server.cpu(databases).await?;
-    let load = fleet
-        .run(requests, Duration::from_secs(options.seconds))
-        .await?;
-    let used = before.until(&server.cpu(databases).await?);
-    let figures = Figures::of(&load, &used, server.memory()?);
-    Ok(figures.with_traffic(traffic, server.traffic().await?))
+/// One kind of request at one server, and what was seen of it so far.
+struct Phase<'a, P> {
+    server: &'a ServerProcess,
+    databases: &'a Databases,
+    prepare: P,
+    connections: usize,
+    /// Requests a second that the warm-up reached.
+    expected: f64,
+    load: Load,
+    used: CpuUsed,
+    traffic: [u64; 2],
+}
+
+impl<'a, P: AsyncFn(usize) -> Result<Arc<Requests>>> Phase<'a, P> {
+    /// Warms the server up, which also says how many requests have to be prepared.
+    async fn begin(
+        server: &'a ServerProcess,
+        databases: &'a Databases,
+        prepare: P,
+        connections: usize,
+    ) -> Result<Self> {
+        let requests = prepare(20_000).await?;
+        let warm_up = server
+            .connect(connections)
+            .await?
+            .run(requests, WARM_UP)
+            .await?;
+        warm_up.check()?;
+        Ok(Self {
+            server,
+            databases,
+            prepare,
+            connections,
+            expected: warm_up.requests_per_second(),
+            load: Load::default(),
+            used: CpuUsed::default(),
+            traffic: [0; 2],
+        })
+    }
+
+    async fn go_on(&mut self, time: Duration) -> Result<()> {
+        // A server gets faster as it warms up; what is prepared too much is thrown away.
+        let expected = self.expected * time.as_secs_f64() * 1.6;
+        let requests = (self.prepare)(expected as usize + 1000).await?;
+        let fleet = self.server.connect(self.connections).await?;
+        let traffic = self.server.traffic().await?;
+        let before = self.server.cpu(self.databases).await?;
+        self.load.add(fleet.run(requests, time).await?);
+        self.used
+            .add(&before.until(&self.server.cpu(self.databases).await?));
+        let now = self.server.traffic().await?;
+        for ((sum, before), now) in self.traffic.iter_mut().zip(traffic).zip(now) {
+            *sum += now.saturating_sub(before);
+        }
+        Ok(())
+    }
+
+    fn end(mut self) -> Result<Figures> {
+        self.load.latencies.sort_unstable();
+        let figures = Figures::of(&self.load, &self.used, self.server.memory()?)
+            .with_traffic([0; 2], self.traffic);
+        if figures.has_failed() {
+            eprintln!("{}", self.server.last_of_log());
+        }
+        Ok(figures)
+    }
 }
 
 /// Callers that all find the same token too old, at once.
@@ -465,5 +525,8 @@ async fn measure_herd(server: &ServerProcess, databases: &Databases, ask: &Ask) 
     let used = before.until(&server.cpu(databases).await?);
     all.latencies.sort_unstable();
     let figures = Figures::of(&all, &used, server.memory()?);
+    if figures.has_failed() {
+        eprintln!("{}", server.last_of_log());
+    }
     Ok(figures.with_traffic(traffic, server.traffic().await?))
 }

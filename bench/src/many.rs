@@ -54,9 +54,6 @@ pub(crate) async fn measure(
         let figures = crate::measure_phase(&server, databases, requests, connections, options)
             .await
             .with_context(|| format!("among {count} accounts"))?;
-        if figures.has_failed() {
-            eprintln!("{}", server.last_of_log());
-        }
         report.accounts(count, &figures, made);
         points.push((count as f64, figures.requests_per_second()));
     }

@@ -37,9 +37,6 @@ pub(crate) async fn measure(
         let figures = crate::measure_phase(&server, databases, requests, connections, options)
             .await
             .with_context(|| format!("at {count} nodes"))?;
-        if figures.has_failed() {
-            eprintln!("{}", server.last_of_log());
-        }
         report.errand(&format!("refresh token, nodes: {count}"), &figures);
         points.push((f64::from(count), figures.requests_per_second()));
     }

@@ -55,6 +55,15 @@ pub(crate) struct CpuUsed {
     pub(crate) database: Duration,
 }
 
+impl CpuUsed {
+    /// Takes in what was used later.
+    pub(crate) fn add(&mut self, later: &Self) {
+        self.server += later.server;
+        self.generator += later.generator;
+        self.database += later.database;
+    }
+}
+
 impl ServerProcess {
     /// Runs this program again as a server on a new database, and waits until it is ready.
     pub(crate) async fn start(
