@@ -45,7 +45,7 @@ use crate::refresh_token;
 use crate::token_set::{Freshness, Margins, Target, Token, TokenSet};
 use crate::{AccountSelection, Caller, Error, Event, EventKind, Fault, Reason, Refusal, Vault};
 use found::{Found, Subject};
-use known::Asked;
+use known::{Asked, Known};
 
 pub(crate) use known::Knowledge;
 
@@ -100,9 +100,9 @@ impl Vault {
             return Err(Reason::GrantNotAllowed.into());
         }
         // Step 2.
-        let (subject, mut found_ahead) = match read_ahead {
-            Some(ahead) => (ahead.subject, Some(ahead.found)),
-            None => (self.read_subject(request).await?, None),
+        let (subject, mut found_ahead, known) = match read_ahead {
+            Some(ahead) => (ahead.subject, Some(ahead.found), ahead.known),
+            None => (self.read_subject(request).await?, None, None),
         };
         let arrived = self.now();
         let mut failed = None;
@@ -110,7 +110,10 @@ impl Vault {
             // Steps 3 to 6, again after every refresh: what was true before it may be over.
             let mut found = match found_ahead.take() {
                 Some(found) => found,
-                None => self.load(client, request, &subject).await?,
+                None => {
+                    self.load(client, request, &subject, known.as_deref())
+                        .await?
+                }
             };
             let principal =
                 self.check_subject(client, request, &subject, &found, arrived, event, caller)?;
@@ -221,19 +224,17 @@ impl Vault {
         });
         if let Some(asked) = asked
             && let Some(known) = self.known.of(asked)
+            && let Some(found) = self.load_beside(&known, asked.subject).await?
         {
-            let statement = asked
-                .subject
-                .statement_of_user(&known.connection.connection.id);
-            let rows = self.db.read_all(vec![statement]).await?;
-            let rows = rows.into_iter().next().unwrap_or_default();
-            if let Some(found) = Found::beside(&known, asked.subject, rows)? {
-                return Ok(ClientWithSecret {
-                    client: Some(Arc::clone(&known.client)),
-                    secret: Some(known.secret.clone()),
-                    read_ahead: exchange.map(|(subject, _)| ReadAhead { subject, found }),
-                });
-            }
+            return Ok(ClientWithSecret {
+                client: Some(Arc::clone(&known.client)),
+                secret: Some(known.secret.clone()),
+                read_ahead: exchange.map(|(subject, _)| ReadAhead {
+                    subject,
+                    found,
+                    known: Some(known),
+                }),
+            });
         }
         let mut statements = vec![client::with_secret_statement(client_id, secret_id)];
         statements.extend(asked.map(|asked| asked.subject.statement(client_id, asked.connection)));
@@ -252,10 +253,12 @@ impl Vault {
         let found = found.map(|(found, same_mark)| {
             (found, mark.filter(|mark| Some(mark) == same_mark.as_ref()))
         });
+        let mut known = None;
         if let (Some(asked), Some((found, Some(mark))), Some(client), Some(secret)) =
             (asked, &found, &client, &secret)
         {
-            self.known
+            known = self
+                .known
                 .remember(asked, mark.clone(), client, secret, found)?;
         }
         Ok(ClientWithSecret {
@@ -263,7 +266,11 @@ impl Vault {
             secret,
             read_ahead: exchange
                 .zip(found)
-                .map(|((subject, _), (found, _))| ReadAhead { subject, found }),
+                .map(|((subject, _), (found, _))| ReadAhead {
+                    subject,
+                    found,
+                    known,
+                }),
         })
     }
 
@@ -280,7 +287,15 @@ impl Vault {
         asked.push(subject.statement(client_id, &exchange.connection));
         let mut answers = self.db.read_all(asked).await?;
         let (found, _) = self.found(&subject, answers.pop().unwrap_or_default())?;
-        Ok((answers, Some(ReadAhead { subject, found })))
+        let known = None;
+        Ok((
+            answers,
+            Some(ReadAhead {
+                subject,
+                found,
+                known,
+            }),
+        ))
     }
 
     /// Step 2 ahead of its turn. None where the request is no exchange, or one that step 2 will refuse.
@@ -318,11 +333,24 @@ impl Vault {
         client: &Client,
         request: &VaultExchange,
         subject: &Subject,
+        known: Option<&Known>,
     ) -> Result<Found, Error> {
+        if let Some(known) = known
+            && let Some(found) = self.load_beside(known, subject).await?
+        {
+            return Ok(found);
+        }
         let statement = subject.statement(&client.client_id, &request.connection);
         let mut answers = self.db.read_all(vec![statement]).await?;
         let (found, _) = self.found(subject, answers.pop().unwrap_or_default())?;
         Ok(found)
+    }
+
+    /// Step 3 where the configuration is known. None where it is another by now.
+    async fn load_beside(&self, known: &Known, subject: &Subject) -> Result<Option<Found>, Error> {
+        let statement = subject.statement_of_user(&known.connection.connection.id);
+        let mut answers = self.db.read_all(vec![statement]).await?;
+        Found::beside(known, subject, answers.pop().unwrap_or_default())
     }
 
     /// Step 4. A worker's request is as old as it was when it arrived; everything else is judged by the present.
@@ -486,6 +514,8 @@ pub(crate) struct ClientWithSecret {
 pub(crate) struct ReadAhead {
     subject: Subject,
     found: Found,
+    /// The configuration, where it is remembered.
+    known: Option<Arc<Known>>,
 }
 
 impl std::fmt::Debug for ReadAhead {

@@ -79,7 +79,7 @@ impl Knowledge {
         is_it.then(|| Arc::clone(known))
     }
 
-    /// Remembers what was read at a mark, where it is enough for an exchange.
+    /// Remembers what was read at a mark, where it is enough for an exchange; what it remembers.
     pub(super) fn remember(
         &self,
         asked: Asked<'_>,
@@ -87,15 +87,15 @@ impl Knowledge {
         client: &Arc<Client>,
         secret: &StoredSecret,
         found: &Found,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<Arc<Known>>, Error> {
         let (Some(row), Some(connection)) = (&found.subject, &found.connection) else {
-            return Ok(());
+            return Ok(None);
         };
         // Of an access token, the short statement takes for granted what hangs on the configuration.
         if let Subject::AccessToken(_) = asked.subject
             && !access_token::issuer_stands(row)?
         {
-            return Ok(());
+            return Ok(None);
         }
         let known = Arc::new(Known {
             mark,
@@ -108,7 +108,7 @@ impl Knowledge {
         if by_key.len() >= MOST {
             by_key.clear();
         }
-        by_key.insert(asked.key(), known);
-        Ok(())
+        by_key.insert(asked.key(), Arc::clone(&known));
+        Ok(Some(known))
     }
 }
