@@ -11,7 +11,7 @@ use oauth::grant;
 use reqwest::Method;
 use sandbox::{Behaviour, ExpiresIn};
 use serde_json::{Value, json};
-use store::params;
+use store::{Batch, Statement, params};
 use vault::NewClient;
 
 /// The same exchange in the standard's spelling.
@@ -359,6 +359,24 @@ story!(
         assert!(before != after, "{change}");
         assert!(seen.insert(after.text(0)?.to_owned()), "{change}");
     }
+        // One that did not come to pass changes nothing, and the next one on the same connection is marked all the same.
+        for (fails, changes) in [(true, 0), (false, 1)] {
+            let change = Statement::new("update clients set name = name", params![]);
+            let mut batch = Batch::new().with(change.clone()).with(change);
+            if fails {
+                batch.push(Statement::new(
+                    "insert into clients select * from clients",
+                    params![],
+                ));
+            }
+            assert_eq!(world.db.write(batch).await.is_err(), fails);
+            let mark = world
+                .db
+                .read_one("select mark from configuration_mark", params![])
+                .await?
+                .unwrap();
+            assert_eq!(usize::from(seen.insert(mark.text(0)?.to_owned())), changes);
+        }
         assert_eq!(
             world
                 .count("select count(*) from configuration_mark", vec![])

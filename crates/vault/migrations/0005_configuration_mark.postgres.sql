@@ -1,10 +1,11 @@
 -- The triggers of 0005_configuration_mark.sql. Deferred: the mark's row is locked last, at the commit, so that two
--- administrators never wait for each other in a circle. Once a transaction: its own mark begins with its number.
+-- administrators never wait for each other in a circle. Once a transaction, which a setting remembers that ends with it.
 create function change_configuration_mark() returns trigger language plpgsql as $$
 begin
-    update configuration_mark
-       set mark = pg_current_xact_id()::text || '-' || gen_random_uuid()::text
-     where mark not like pg_current_xact_id()::text || '-%';
+    if coalesce(current_setting('tokenvault.configuration_marked', true), '') <> 'yes' then
+        update configuration_mark set mark = gen_random_uuid()::text;
+        perform set_config('tokenvault.configuration_marked', 'yes', true);
+    end if;
     return null;
 end $$;
 create constraint trigger clients_mark after insert or update or delete on clients
