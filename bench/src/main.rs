@@ -502,15 +502,24 @@ impl<'a, P: AsyncFn(usize) -> Result<Arc<Requests>>> Phase<'a, P> {
         Ok(())
     }
 
-    fn end(mut self) -> Result<Figures> {
-        self.load.latencies.sort_unstable();
-        let figures = Figures::of(&self.load, &self.used, self.server.memory()?)
-            .with_traffic([0; 2], self.traffic);
-        if figures.has_failed() {
-            eprintln!("{}", self.server.last_of_log());
-        }
-        Ok(figures)
+    fn end(self) -> Result<Figures> {
+        conclude(self.server, self.load, &self.used, [[0; 2], self.traffic])
     }
+}
+
+/// The figures of what was seen; of a server that failed, with the end of its log.
+fn conclude(
+    server: &ServerProcess,
+    mut load: Load,
+    used: &CpuUsed,
+    [before, after]: [[u64; 2]; 2],
+) -> Result<Figures> {
+    load.latencies.sort_unstable();
+    let figures = Figures::of(&load, used, server.memory()?).with_traffic(before, after);
+    if figures.has_failed() {
+        eprintln!("{}", server.last_of_log());
+    }
+    Ok(figures)
 }
 
 /// Callers that all find the same token too old, at once.
@@ -523,10 +532,5 @@ async fn measure_herd(server: &ServerProcess, databases: &Databases, ask: &Ask) 
         all.add(fleet.run(ask.times(HERD), HERD_DEADLINE).await?);
     }
     let used = before.until(&server.cpu(databases).await?);
-    all.latencies.sort_unstable();
-    let figures = Figures::of(&all, &used, server.memory()?);
-    if figures.has_failed() {
-        eprintln!("{}", server.last_of_log());
-    }
-    Ok(figures.with_traffic(traffic, server.traffic().await?))
+    conclude(server, all, &used, [traffic, server.traffic().await?])
 }

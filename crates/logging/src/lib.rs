@@ -6,6 +6,7 @@ mod lines;
 use std::io::{self, Write};
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::ParseError;
 
 use line::Line;
 pub use lines::Lines;
@@ -24,7 +25,7 @@ pub enum Form {
 pub enum StartError {
     /// What may be said is [`EnvFilter`]'s: a level, or targets with levels.
     #[error("'{0}' is not a log level")]
-    Level(String),
+    Level(String, #[source] ParseError),
     /// The writer's thread, or a log that was there before.
     #[error("the log cannot be started: {0}")]
     Start(String),
@@ -74,5 +75,5 @@ pub fn start(
 }
 
 fn filter(level: &str) -> Result<EnvFilter, StartError> {
-    EnvFilter::try_new(level).map_err(|_| StartError::Level(level.to_owned()))
+    EnvFilter::try_new(level).map_err(|error| StartError::Level(level.to_owned(), error))
 }

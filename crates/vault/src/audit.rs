@@ -195,7 +195,8 @@ impl Details {
         if self.0.is_empty() {
             return "{}".to_owned();
         }
-        let mut json = self.0.clone();
+        let mut json = Vec::with_capacity(self.0.len() + 1);
+        json.extend_from_slice(&self.0);
         json.push(b'}');
         // What `serde_json` writes is UTF-8.
         String::from_utf8(json)

@@ -236,41 +236,39 @@ impl Vault {
                 }),
             });
         }
-        let mut statements = vec![client::with_secret_statement(client_id, secret_id)];
-        statements.extend(asked.map(|asked| asked.subject.statement(client_id, asked.connection)));
-        let mut answers = self.db.read_all(statements).await?.into_iter();
-        let row = answers.next().and_then(|rows| rows.into_iter().next());
-        let (mut client, mut secret, mut mark) = (None, None, None);
-        if let Some(mut row) = row {
-            let beside = row.split_off(CLIENT_COLUMNS);
-            secret = StoredSecret::from_row(&beside)?;
-            mark = beside.opt_text(2)?.map(str::to_owned);
-            client = Some(self.clients.of(row, client::from_row)?);
-        }
-        let found = asked
-            .map(|asked| self.found(asked.subject, answers.next().unwrap_or_default()))
-            .transpose()?;
-        let found = found.map(|(found, same_mark)| {
-            (found, mark.filter(|mark| Some(mark) == same_mark.as_ref()))
-        });
-        let mut known = None;
-        if let (Some(asked), Some((found, Some(mark))), Some(client), Some(secret)) =
-            (asked, &found, &client, &secret)
+        let connection = exchange
+            .as_ref()
+            .map(|(_, exchange)| exchange.connection.as_str());
+        let ask = client::with_secret_statement(client_id, secret_id);
+        let (mut answers, mut read_ahead) =
+            self.read_together(client_id, vec![ask], exchange).await?;
+        let Some(mut row) = answers.pop().and_then(|rows| rows.into_iter().next()) else {
+            return Ok(ClientWithSecret {
+                client: None,
+                secret: None,
+                read_ahead,
+            });
+        };
+        let beside = row.split_off(CLIENT_COLUMNS);
+        let secret = StoredSecret::from_row(&beside)?;
+        let client = self.clients.of(row, client::from_row)?;
+        // PostgreSQL and SQLite answer both queries from one snapshot; the mark in each of them says so once more.
+        if let (Some(ahead), Some(connection), Some(secret)) =
+            (&mut read_ahead, connection, &secret)
+            && beside.opt_text(2)? == ahead.found.mark.as_deref()
         {
-            known = self
-                .known
-                .remember(asked, mark.clone(), client, secret, found)?;
+            let asked = Asked {
+                client_id,
+                secret_id,
+                connection,
+                subject: &ahead.subject,
+            };
+            ahead.known = self.known.remember(asked, &client, secret, &ahead.found)?;
         }
         Ok(ClientWithSecret {
-            client,
+            client: Some(client),
             secret,
-            read_ahead: exchange
-                .zip(found)
-                .map(|((subject, _), (found, _))| ReadAhead {
-                    subject,
-                    found,
-                    known,
-                }),
+            read_ahead,
         })
     }
 
@@ -278,24 +276,31 @@ impl Vault {
     pub(crate) async fn read_ahead(
         &self,
         client_id: &str,
-        mut asked: Vec<Statement>,
+        asked: Vec<Statement>,
         request: Option<&TokenRequest>,
     ) -> Result<(Vec<Vec<Row>>, Option<ReadAhead>), Error> {
-        let Some((subject, exchange)) = self.subject_ahead(request).await else {
+        let exchange = self.subject_ahead(request).await;
+        self.read_together(client_id, asked, exchange).await
+    }
+
+    async fn read_together(
+        &self,
+        client_id: &str,
+        mut asked: Vec<Statement>,
+        exchange: Option<(Subject, &VaultExchange)>,
+    ) -> Result<(Vec<Vec<Row>>, Option<ReadAhead>), Error> {
+        let Some((subject, exchange)) = exchange else {
             return Ok((self.db.read_all(asked).await?, None));
         };
         asked.push(subject.statement(client_id, &exchange.connection));
         let mut answers = self.db.read_all(asked).await?;
-        let (found, _) = self.found(&subject, answers.pop().unwrap_or_default())?;
-        let known = None;
-        Ok((
-            answers,
-            Some(ReadAhead {
-                subject,
-                found,
-                known,
-            }),
-        ))
+        let found = self.found(&subject, answers.pop().unwrap_or_default())?;
+        let ahead = ReadAhead {
+            subject,
+            found,
+            known: None,
+        };
+        Ok((answers, Some(ahead)))
     }
 
     /// Step 2 ahead of its turn. None where the request is no exchange, or one that step 2 will refuse.
@@ -342,8 +347,7 @@ impl Vault {
         }
         let statement = subject.statement(&client.client_id, &request.connection);
         let mut answers = self.db.read_all(vec![statement]).await?;
-        let (found, _) = self.found(subject, answers.pop().unwrap_or_default())?;
-        Ok(found)
+        self.found(subject, answers.pop().unwrap_or_default())
     }
 
     /// Step 3 where the configuration is known. None where it is another by now.

@@ -73,6 +73,8 @@ pub(super) enum Subject {
 
 /// What the answer holds.
 pub(super) struct Found {
+    /// The mark of the configuration, where that was read too.
+    pub(super) mark: Option<String>,
     /// What the subject token hangs on; of a worker, the user's state.
     pub(super) subject: Option<Row>,
     /// A worker's registered keys.
@@ -198,13 +200,12 @@ fn with<const N: usize>(mut params: Vec<Value>, more: [&str; N]) -> Vec<Value> {
 }
 
 impl Vault {
-    /// From the answer to [`Subject::statement`], with the configuration's mark; there is none where nothing was found.
-    pub(super) fn found(
-        &self,
-        subject: &Subject,
-        answer: Vec<Row>,
-    ) -> Result<(Found, Option<String>), Error> {
-        let mut mark = None;
+    /// From the answer to [`Subject::statement`].
+    pub(super) fn found(&self, subject: &Subject, answer: Vec<Row>) -> Result<Found, Error> {
+        let mark = match answer.first() {
+            Some(row) => row.opt_text(0)?.map(str::to_owned),
+            None => None,
+        };
         let mut first = None;
         let mut keys = Vec::new();
         let mut connection = None;
@@ -214,7 +215,6 @@ impl Vault {
             let mut key = of_subject.split_off(subject.columns());
             let mut target = key.split_off(subject.key_columns());
             let account = target.split_off(ACCOUNT);
-            mark = marked.opt_text(0)?.map(str::to_owned);
             if target.opt_text(0)?.is_some() && connection.is_none() {
                 connection = Some(self.connection_for_client(target)?);
             }
@@ -227,7 +227,8 @@ impl Vault {
             }
             first.get_or_insert(of_subject);
         }
-        let found = Found {
+        Ok(Found {
+            mark,
             subject: first,
             keys: keys
                 .iter()
@@ -235,8 +236,7 @@ impl Vault {
                 .collect::<Result<_, _>>()?,
             connection,
             accounts,
-        };
-        Ok((found, mark))
+        })
     }
 }
 
@@ -248,6 +248,7 @@ impl Found {
         answer: Vec<Row>,
     ) -> Result<Option<Self>, Error> {
         let mut found = Self {
+            mark: None,
             subject: None,
             keys: Arc::clone(&known.keys),
             connection: Some(known.connection.clone()),

@@ -42,7 +42,7 @@ pub(super) struct Asked<'a> {
 }
 
 impl Asked<'_> {
-    fn key(&self) -> String {
+    fn key(&self) -> Key {
         let (kind, kid, issued_to) = match self.subject {
             Subject::RefreshToken(_) => ("r", "", ""),
             Subject::Worker(_) => ("w", "", ""),
@@ -51,7 +51,6 @@ impl Asked<'_> {
                 ("a", kid, client_id)
             }
         };
-        // Whoever has a line break in a name finds nothing, or another's: `of` looks at the names once more.
         [
             kind,
             self.client_id,
@@ -60,35 +59,36 @@ impl Asked<'_> {
             kid,
             issued_to,
         ]
-        .join("\n")
+        .map(str::to_owned)
     }
 }
+
+/// Everything that decides what is known: one of another client, secret, connection or issuer is another.
+type Key = [String; 6];
 
 /// All that is remembered. Cheap to clone.
 #[derive(Clone, Default)]
 pub(crate) struct Knowledge {
-    by_key: Arc<RwLock<HashMap<String, Arc<Known>>>>,
+    by_key: Arc<RwLock<HashMap<Key, Arc<Known>>>>,
 }
 
 impl Knowledge {
     pub(super) fn of(&self, asked: Asked<'_>) -> Option<Arc<Known>> {
         let by_key = self.by_key.read().unwrap_or_else(PoisonError::into_inner);
-        let known = by_key.get(&asked.key())?;
-        let is_it = known.client.client_id == asked.client_id
-            && known.connection.connection.name == asked.connection;
-        is_it.then(|| Arc::clone(known))
+        by_key.get(&asked.key()).map(Arc::clone)
     }
 
     /// Remembers what was read at a mark, where it is enough for an exchange; what it remembers.
     pub(super) fn remember(
         &self,
         asked: Asked<'_>,
-        mark: String,
         client: &Arc<Client>,
         secret: &StoredSecret,
         found: &Found,
     ) -> Result<Option<Arc<Known>>, Error> {
-        let (Some(row), Some(connection)) = (&found.subject, &found.connection) else {
+        let (Some(mark), Some(row), Some(connection)) =
+            (&found.mark, &found.subject, &found.connection)
+        else {
             return Ok(None);
         };
         // Of an access token, the short statement takes for granted what hangs on the configuration.
@@ -98,7 +98,7 @@ impl Knowledge {
             return Ok(None);
         }
         let known = Arc::new(Known {
-            mark,
+            mark: mark.clone(),
             client: Arc::clone(client),
             secret: secret.clone(),
             connection: connection.clone(),
