@@ -2,12 +2,14 @@
 //! three times as much, because it paints every word in no colour. A control character never gets into the log, so that
 //! a value cannot end its line or speak to a terminal.
 
+use std::cell::RefCell;
 use std::fmt::{self, Debug, Write};
+use std::time::{Duration, SystemTime};
 
+use jiff::Timestamp;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
@@ -25,7 +27,7 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        SystemTime.format_time(&mut writer)?;
+        write_time(&mut writer, SystemTime::now())?;
         let level = *event.metadata().level();
         writer.write_str(match level {
             Level::ERROR => " ERROR",
@@ -42,6 +44,34 @@ where
         fields.result?;
         fields.out.0.write_char('\n')
     }
+}
+
+/// The instant in UTC, with microseconds. What it says of the second is written once a second.
+fn write_time(out: &mut impl Write, now: SystemTime) -> fmt::Result {
+    thread_local! {
+        static SECOND: RefCell<(u64, String)> = const { RefCell::new((u64::MAX, String::new())) };
+    }
+    // Before 1970 there is nothing to log.
+    let since = now
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or(Duration::ZERO);
+    SECOND.with_borrow_mut(|(second, text)| {
+        if *second != since.as_secs() {
+            *second = since.as_secs();
+            let whole = i64::try_from(*second).unwrap_or(i64::MAX);
+            let whole = Timestamp::from_second(whole).unwrap_or(Timestamp::MAX);
+            text.clear();
+            write!(text, "{whole}")?;
+        }
+        out.write_str(text.trim_end_matches('Z'))
+    })?;
+    let mut digits = *b".000000Z";
+    let mut rest = since.subsec_micros();
+    for digit in digits.iter_mut().skip(1).take(6).rev() {
+        *digit += u8::try_from(rest % 10).unwrap_or_default();
+        rest /= 10;
+    }
+    out.write_str(str::from_utf8(&digits).unwrap_or_default())
 }
 
 /// Writes fields as they come; the message comes first.
@@ -131,6 +161,22 @@ mod tests {
     use tracing_subscriber::fmt::MakeWriter;
 
     use super::*;
+
+    #[test]
+    fn the_time_has_microseconds() {
+        let at = |since: Duration| {
+            let mut text = String::new();
+            write_time(&mut text, SystemTime::UNIX_EPOCH + since).unwrap();
+            text
+        };
+        let second = Duration::from_secs(1_767_323_045);
+        assert_eq!(at(second), "2026-01-02T03:04:05.000000Z");
+        let within = second + Duration::from_nanos(20_300_999);
+        assert_eq!(at(within), "2026-01-02T03:04:05.020300Z");
+        let later = second + Duration::from_micros(1_999_999);
+        assert_eq!(at(later), "2026-01-02T03:04:06.999999Z");
+        assert_eq!(at(Duration::ZERO), "1970-01-01T00:00:00.000000Z");
+    }
 
     #[derive(Clone, Default)]
     struct Kept(Arc<Mutex<Vec<u8>>>);
