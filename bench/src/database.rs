@@ -184,7 +184,7 @@ impl Postgres {
     async fn execute(&self, sql: String) -> Result<()> {
         let sql: &'static str = Box::leak(sql.into_boxed_str());
         self.admin
-            .append(Batch::new().with(Statement::new(sql, vec![])))
+            .append(Batch::new().with(Statement::new(sql, params![])))
             .await?;
         Ok(())
     }

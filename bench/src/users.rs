@@ -14,7 +14,7 @@ const TOGETHER: i64 = 100_000;
 pub(crate) async fn grow(server: &ServerProcess, count: i64) -> Result<()> {
     let db = Db::open(server.database_url(), Options::default()).await?;
     let there = db
-        .read("select count(*) from users", vec![])
+        .read("select count(*) from users", params![])
         .await?
         .first()
         .context("no count")?

@@ -221,8 +221,7 @@ impl World {
         };
         let caller = Caller {
             address: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-            user_agent: None,
-            request_id: format!("req_{number}"),
+            request_id: format!("req_{number}").into(),
         };
         let vault = &self.vault;
         let authenticated = vault

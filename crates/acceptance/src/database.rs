@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use seal::SystemEntropy;
-use store::{Batch, Db, Options, Statement};
+use store::{Batch, Db, Options, Statement, params};
 use tempfile::TempDir;
 
 /// Which one.
@@ -39,7 +39,7 @@ impl Database {
                     .await
                     .unwrap();
                 admin
-                    .append(Batch::new().with(Statement::new(sql, vec![])))
+                    .append(Batch::new().with(Statement::new(sql, params![])))
                     .await
                     .unwrap_or_else(|error| panic!("creating a database on {server}: {error:?}"));
                 admin.close().await;
@@ -79,7 +79,7 @@ impl Database {
         let tables = db
             .read(
                 "select table_name::text from information_schema.tables where table_schema = 'public'",
-                vec![],
+                params![],
             )
             .await
             .unwrap();
@@ -88,7 +88,7 @@ impl Database {
             let table = table.text(0).unwrap();
             let sql: &'static str =
                 Box::leak(format!("select t::text from {table} t").into_boxed_str());
-            for row in db.read(sql, vec![]).await.unwrap() {
+            for row in db.read(sql, params![]).await.unwrap() {
                 bytes.extend(row.text(0).unwrap().as_bytes());
                 bytes.push(b'\n');
             }
@@ -98,7 +98,7 @@ impl Database {
 }
 
 /// Runs one statement of a test that plays an attacker or an administrator with a database client.
-pub(crate) async fn execute(db: &Db, sql: &'static str, params: Vec<store::Value>) -> u64 {
+pub(crate) async fn execute(db: &Db, sql: &'static str, params: store::Params) -> u64 {
     let written = db
         .write(Batch::new().with(Statement::new(sql, params)))
         .await

@@ -322,12 +322,12 @@ impl World {
     }
 
     /// Changes the database behind the vault's back; returns the rows touched.
-    pub async fn execute(&self, sql: &'static str, params: Vec<store::Value>) -> u64 {
+    pub async fn execute(&self, sql: &'static str, params: store::Params) -> u64 {
         database::execute(&self.db, sql, params).await
     }
 
     /// One number from the database.
-    pub async fn count(&self, sql: &'static str, params: Vec<store::Value>) -> i64 {
+    pub async fn count(&self, sql: &'static str, params: store::Params) -> i64 {
         let row = self.db.read_one(sql, params).await.unwrap().unwrap();
         row.int(0).unwrap()
     }

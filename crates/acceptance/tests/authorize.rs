@@ -398,7 +398,7 @@ story!(au_23_only_the_client_itself_pushes_its_request, |world| {
     assert_eq!(status, 405);
     assert_eq!(
         world
-            .count("select count(*) from pushed_requests", vec![])
+            .count("select count(*) from pushed_requests", params![])
             .await,
         0
     );

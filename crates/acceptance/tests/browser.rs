@@ -137,13 +137,17 @@ story!(wb_01_02_consent_is_given_by_its_own_form_only, |world| {
         assert_eq!(stop.status, 403, "{csrf}");
         assert!(!stop.page.contains("<form"), "{csrf}");
     }
-    let consents = world.count("select count(*) from consents", vec![]).await;
+    let consents = world
+        .count("select count(*) from consents", params![])
+        .await;
     assert_eq!(consents, 0);
     // Its own form does.
     let stop = world.agent.submit(&page, &[], WEB_CALLBACK).await?;
     stop.answer("code")?;
     assert_eq!(
-        world.count("select count(*) from consents", vec![]).await,
+        world
+            .count("select count(*) from consents", params![])
+            .await,
         1
     );
 });
@@ -227,7 +231,7 @@ story!(consent_needs_the_one_who_gives_it, |world| {
     // Logged out between the page and its button.
     let page = ask(world, &client_id, &[]).await?;
     world
-        .execute("update sessions set revoked_at = 1", vec![])
+        .execute("update sessions set revoked_at = 1", params![])
         .await;
     let stop = world.agent.submit_any(&page, &[], WEB_CALLBACK).await?;
     assert!(stop.asks_for_password(), "{}", stop.url);
@@ -239,7 +243,9 @@ story!(consent_needs_the_one_who_gives_it, |world| {
     let stop = world.agent.submit_any(&page, &[], WEB_CALLBACK).await?;
     assert!(stop.asks_for_password(), "{}", stop.url);
     assert_eq!(
-        world.count("select count(*) from consents", vec![]).await,
+        world
+            .count("select count(*) from consents", params![])
+            .await,
         0
     );
 });
@@ -377,7 +383,7 @@ story!(wb_07_a_form_from_another_site_changes_nothing, |world| {
             0,
         ),
     ] {
-        assert_eq!(world.count(sql, vec![]).await, expected, "{sql}");
+        assert_eq!(world.count(sql, params![]).await, expected, "{sql}");
     }
     // With everything right the last of them works.
     let csrf = logout.field("csrf").unwrap();
@@ -838,7 +844,10 @@ story!(people_sign_up_where_they_may, |world| {
         assert!(stop.asks_for_password());
         assert!(!stop.page.contains("a good password"));
     }
-    assert_eq!(world.count("select count(*) from users", vec![]).await, 1);
+    assert_eq!(
+        world.count("select count(*) from users", params![]).await,
+        1
+    );
     world.secret("a good password");
     let typed = [
         ("username", "New@example.com"),
@@ -893,7 +902,10 @@ story!(
             assert_eq!(stop.status, 403, "{}", stop.page);
             assert!(agent.cookie(HOST, SESSION).is_none());
         }
-        assert_eq!(world.count("select count(*) from users", vec![]).await, 1);
+        assert_eq!(
+            world.count("select count(*) from users", params![]).await,
+            1
+        );
     }
 );
 

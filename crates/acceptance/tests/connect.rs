@@ -48,7 +48,9 @@ async fn eve(world: &mut World) -> Result<Person> {
 }
 
 async fn accounts(world: &World) -> i64 {
-    world.count("select count(*) from accounts", vec![]).await
+    world
+        .count("select count(*) from accounts", params![])
+        .await
 }
 
 /// No account, no code of the provider, and the provider was never asked to redeem one.
@@ -153,7 +155,7 @@ story!(the_code_is_redeemed_at_complete_and_not_before, |world| {
     let kept = world
         .count(
             "select count(*) from connect_flows where secrets is not null or connect_code_hash is not null",
-            vec![],
+            params![],
         )
         .await;
     assert_eq!(kept, 0);
@@ -583,7 +585,7 @@ story!(cn_11_who_was_switched_off_gets_no_account, |world| {
         let late = world.start_connect(&dana.me).await?;
         let stop = world.consent(&mut dana.agent, &late, "alice").await?;
         let code = stop.answer("connect_code")?;
-        world.execute(off, vec![]).await;
+        world.execute(off, params![]).await;
         let connect = world.connect_url(&early)?;
         let stop = dana.agent.open_any(&connect, WEB_CALLBACK).await?;
         assert_refused(&stop, "access_denied", off);
@@ -591,7 +593,7 @@ story!(cn_11_who_was_switched_off_gets_no_account, |world| {
         // A blocked user's token is none any more: 401 before anything is looked at.
         assert!(matches!(refused.status, 401 | 403), "{off}: {refused:?}");
         assert_nothing_happened(world).await;
-        world.execute(on, vec![]).await;
+        world.execute(on, params![]).await;
     }
     // The client lost the connection; the user's session ended on the way.
     let late = world.start_connect(&dana.me).await?;
@@ -626,7 +628,7 @@ story!(cn_11_who_was_switched_off_gets_no_account, |world| {
     let provider = world.to_provider(&mut dana.agent, &started).await?;
     let back = through_provider(world, &mut dana.agent, &provider).await?;
     world
-        .execute("update sessions set revoked_at = 1", vec![])
+        .execute("update sessions set revoked_at = 1", params![])
         .await;
     let stop = dana.agent.open_any(&back, WEB_CALLBACK).await?;
     assert_refused(&stop, "access_denied", "logged out on the way");
@@ -728,7 +730,7 @@ story!(cn_19_20_what_cannot_be_asked_for, |world| {
         assert_eq!(refused.status, 400, "{redirect_uri}");
     }
     let flows = world
-        .count("select count(*) from connect_flows", vec![])
+        .count("select count(*) from connect_flows", params![])
         .await;
     assert_eq!(flows, 0);
 });
@@ -1120,7 +1122,7 @@ story!(cn_26_scopes_that_nobody_asked_for_are_told, |world| {
         .db
         .read_one(
             "select details from audit where event = 'connect.completed'",
-            vec![],
+            params![],
         )
         .await?
         .unwrap();

@@ -379,7 +379,7 @@ story!(
         }
         assert_eq!(
             world
-                .count("select count(*) from configuration_mark", vec![])
+                .count("select count(*) from configuration_mark", params![])
                 .await,
             1
         );

@@ -526,7 +526,7 @@ story!(
         world
             .execute(
                 "update client_grants set scopes = 'read:users' where scopes = 'read:clients'",
-                vec![],
+                params![],
             )
             .await;
         let refused = world.manage(Method::GET, "clients", &admin, None).await?;

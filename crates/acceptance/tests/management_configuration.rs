@@ -172,7 +172,7 @@ story!(a_document_is_shown_then_made_all_at_once, |world| {
         world
             .count(
                 "select count(*) from connection_clients where connection_id = $1",
-                vec![connection.id.as_str().into()]
+                store::params![connection.id.as_str()]
             )
             .await,
         1

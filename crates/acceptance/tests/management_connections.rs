@@ -71,7 +71,7 @@ story!(a_connection_is_made_seen_changed_and_deleted, |world| {
     // MG-07: what comes out goes in again, and the secret that never came out stays.
     let sealed_anew = async |world: &World| {
         let sql = "select generation from connections where name = 'files'";
-        world.count(sql, vec![]).await - 1
+        world.count(sql, params![]).await - 1
     };
     let mut options = connection["options"].clone();
     options["scope"] = json!(["read"]);
@@ -364,7 +364,9 @@ story!(
         let deleted = world.manage(Method::DELETE, &said, &admin, None).await?;
         assert_eq!(deleted.status, 204, "{}", deleted.text);
         assert_eq!(
-            world.count("select count(*) from accounts", vec![]).await,
+            world
+                .count("select count(*) from accounts", params![])
+                .await,
             0
         );
     }

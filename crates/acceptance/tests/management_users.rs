@@ -211,7 +211,9 @@ story!(accounts_are_seen_and_taken_away, |world| {
     world.connect(&me, "alice").await?;
     done(world, &admin, Method::DELETE, &format!("users/{user}")).await;
     assert_eq!(
-        world.count("select count(*) from accounts", vec![]).await,
+        world
+            .count("select count(*) from accounts", params![])
+            .await,
         0
     );
     assert_eq!(world.audited("account.disconnected").await.len(), 2);

@@ -333,7 +333,7 @@ story!(a_wrong_body_is_told_field_by_field, |world| {
         assert!(errors.contains(field), "{field}: {errors}");
     }
     let flows = world
-        .count("select count(*) from connect_flows", vec![])
+        .count("select count(*) from connect_flows", params![])
         .await;
     assert_eq!(flows, 0);
 });
@@ -553,13 +553,13 @@ story!(mg_01_only_a_token_for_this_api_is_taken, |world| {
     // It ends, and it ends with its user.
     assert_eq!(get(world, "accounts", &me).await?.status, 200);
     world
-        .execute("update users set blocked_at = 1", vec![])
+        .execute("update users set blocked_at = 1", params![])
         .await;
     get(world, "accounts", &me)
         .await?
         .assert_problem(401, "blocked");
     world
-        .execute("update users set blocked_at = null", vec![])
+        .execute("update users set blocked_at = null", params![])
         .await;
     world.advance(24 * 3600 + 120);
     get(world, "accounts", &me)
@@ -668,7 +668,7 @@ story!(cn_28_deleting_wins_over_a_refresh_in_flight, |world| {
         "select count(*) from accounts",
         "select count(*) from accounts where token_set is not null",
     ] {
-        assert_eq!(world.count(table, vec![]).await, 0);
+        assert_eq!(world.count(table, params![]).await, 0);
     }
     let listed = get(world, "accounts", &me).await?.json();
     assert_eq!(listed, json!({ "accounts": [] }));

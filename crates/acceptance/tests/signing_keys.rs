@@ -107,9 +107,9 @@ story!(keys_rotate_by_age_once_over_all_nodes, |world| {
         kid(&login.access_token)
     );
     let current = "select count(*) from signing_keys where state = 'current'";
-    assert_eq!(world.count(current, vec![]).await, 3);
+    assert_eq!(world.count(current, store::params![]).await, 3);
     let retired = "select count(*) from signing_keys where state = 'previous'";
-    assert_eq!(world.count(retired, vec![]).await, 3);
+    assert_eq!(world.count(retired, store::params![]).await, 3);
 });
 
 story!(

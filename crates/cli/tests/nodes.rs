@@ -15,6 +15,7 @@ use anyhow::{Context, Result, bail};
 use reqwest::{Method, StatusCode};
 use sandbox::{Behaviour, Rotation};
 use serde_json::Value;
+use store::params;
 use tokio::task::JoinHandle;
 use vault::{Clock as _, SystemClock};
 
@@ -165,7 +166,7 @@ async fn f_02_500_exchanges_over_three_processes_make_one_call() -> Result<()> {
     );
     // No token without its record (design: no silent issue).
     let audited = "select count(*) from audit where event = 'exchange' and outcome = 'succeeded'";
-    assert_eq!(world.count(audited, vec![]).await, 500);
+    assert_eq!(world.count(audited, params![]).await, 500);
     Ok(())
 }
 
@@ -224,7 +225,7 @@ async fn f_03_a_node_killed_after_the_answer_and_before_the_commit() -> Result<(
             .read_one(
                 "select count(*) from pg_stat_activity
                   where wait_event_type = 'Lock' and query like 'update accounts%set token_set%'",
-                vec![],
+                params![],
             )
             .await?;
         Ok(waiting.context("no row")?.int(0)? > 0)
@@ -244,7 +245,9 @@ async fn f_03_a_node_killed_after_the_answer_and_before_the_commit() -> Result<(
     let _ = held.await?;
     assert!(lost.await?.is_err(), "the killed node answered");
     assert_eq!(
-        world.count("select generation from accounts", vec![]).await,
+        world
+            .count("select generation from accounts", params![])
+            .await,
         1
     );
 
@@ -253,7 +256,9 @@ async fn f_03_a_node_killed_after_the_answer_and_before_the_commit() -> Result<(
     let calls = world.sandbox.calls();
     assert_eq!((calls.refreshed, calls.double_spends), (2, 0));
     assert_eq!(
-        world.count("select generation from accounts", vec![]).await,
+        world
+            .count("select generation from accounts", params![])
+            .await,
         2
     );
     Ok(())
@@ -281,7 +286,9 @@ async fn a_node_told_to_stop_lands_its_refresh_first() -> Result<()> {
     assert_eq!(status, StatusCode::OK, "{body}");
     assert!(node.process.wait()?.success());
     assert_eq!(
-        world.count("select generation from accounts", vec![]).await,
+        world
+            .count("select generation from accounts", params![])
+            .await,
         2
     );
     Ok(())

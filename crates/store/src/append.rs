@@ -13,6 +13,7 @@ use crate::postgres::commit;
 use crate::sql::{Dialect, Place, place_of};
 use crate::traffic::Counters;
 use crate::united::renumbered;
+use crate::value::Params;
 
 /// The most batches that one commit holds.
 const MOST_TOGETHER: usize = 500;
@@ -161,9 +162,12 @@ impl Texts {
             .made
             .entry((place_of(sql), rows.len()))
             .or_insert_with(|| Box::leak(insert.times(rows.len(), width).into_boxed_str()));
-        let params = rows.iter().flat_map(|row| row.params.iter().cloned());
+        let mut params = Params::with_capacity(rows.len() * width);
+        for row in rows {
+            params.append(&row.params);
+        }
         let count = u64::try_from(rows.len()).unwrap_or(u64::MAX);
-        Statement::new(text, params.collect()).exactly(count)
+        Statement::new(text, params).exactly(count)
     }
 }
 
@@ -255,6 +259,6 @@ mod tests {
         let counts: Vec<usize> = merged.iter().map(|made| made.params.len()).collect();
         assert_eq!(counts, [64, 8, 1, 128, 16, 2, 1]);
         assert_eq!(merged[0].expect, Expect::Exactly(64));
-        assert!(merged[1].params == (64..72).map(crate::Value::Int).collect::<Vec<_>>());
+        assert!(merged[1].params.iter().eq((64..72).map(crate::Value::Int)));
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::error::WriteError;
 use crate::row::Row;
-use crate::value::Value;
+use crate::value::Params;
 
 /// How many rows a statement must touch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,14 +23,14 @@ pub struct Statement {
     /// The text, the same for both engines.
     pub sql: &'static str,
     /// `$1` is the first.
-    pub params: Vec<Value>,
+    pub params: Params,
     /// How many rows it must touch; only writes are judged.
     pub expect: Expect,
 }
 
 impl Statement {
     /// A statement that may touch any number of rows.
-    pub fn new(sql: &'static str, params: Vec<Value>) -> Self {
+    pub fn new(sql: &'static str, params: Params) -> Self {
         Self {
             sql,
             params,

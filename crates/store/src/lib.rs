@@ -32,7 +32,7 @@ pub use error::{MigrateError, OpenError, ReadError, WriteError};
 pub use migrate::Migration;
 pub use row::Row;
 pub use traffic::Traffic;
-pub use value::Value;
+pub use value::{Param, Params, Value};
 
 /// How a database is opened.
 #[derive(Debug, Clone)]
@@ -111,7 +111,7 @@ impl Db {
     }
 
     /// Runs one query.
-    pub async fn read(&self, sql: &'static str, params: Vec<Value>) -> Result<Vec<Row>, ReadError> {
+    pub async fn read(&self, sql: &'static str, params: Params) -> Result<Vec<Row>, ReadError> {
         let mut rows = self.read_all(vec![Statement::new(sql, params)]).await?;
         Ok(rows.pop().unwrap_or_default())
     }
@@ -120,7 +120,7 @@ impl Db {
     pub async fn read_one(
         &self,
         sql: &'static str,
-        params: Vec<Value>,
+        params: Params,
     ) -> Result<Option<Row>, ReadError> {
         Ok(self.read(sql, params).await?.into_iter().next())
     }
@@ -129,7 +129,8 @@ impl Db {
     pub async fn read_all(&self, statements: Vec<Statement>) -> Result<Vec<Vec<Row>>, ReadError> {
         self.counters.read();
         match &self.inner {
-            Inner::Postgres(postgres) => postgres.read_all(statements).await,
+            // In a box: what waits for a server is large, and every future that asks a database would be as large.
+            Inner::Postgres(postgres) => Box::pin(postgres.read_all(statements)).await,
             Inner::Sqlite(sqlite) => sqlite.read_all(&statements),
         }
     }
@@ -137,7 +138,7 @@ impl Db {
     /// Commits a batch, all or nothing, durable when this returns.
     pub async fn write(&self, batch: Batch) -> Result<Written, WriteError> {
         match &self.inner {
-            Inner::Postgres(postgres) => postgres.write(batch).await,
+            Inner::Postgres(postgres) => Box::pin(postgres.write(batch)).await,
             Inner::Sqlite(sqlite) => sqlite.write(batch).await,
         }
     }
@@ -153,7 +154,7 @@ impl Db {
 
     /// The database's clock.
     pub async fn now(&self) -> Result<Timestamp, ReadError> {
-        self.read_one("select {now}", vec![])
+        self.read_one("select {now}", Params::default())
             .await?
             .ok_or(ReadError::Column { index: 0 })?
             .timestamp(0)

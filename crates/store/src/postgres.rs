@@ -18,7 +18,7 @@ use crate::append::{Append, Committer};
 use crate::batch::{Batch, Expect, Statement, Written};
 use crate::error::{Because, MigrateError, OpenError, ReadError, WriteError};
 use crate::migrate::{CREATE_TABLE, Migration};
-use crate::row::{Cell, Cells, Row};
+use crate::row::{Cells, Row};
 use crate::sql::{Dialect, Place, place_of};
 use crate::traffic::Counters;
 use crate::united::{Part, United};
@@ -139,13 +139,13 @@ impl Postgres {
             .prepare_cached(united.text)
             .await
             .map_err(read_error)?;
-        let params: Vec<&(dyn ToSql + Sync)> = statements
+        let values: Vec<Value<'_>> = statements
             .iter()
-            .flat_map(|statement| &statement.params)
-            .map(|value| value as &(dyn ToSql + Sync))
+            .flat_map(|statement| statement.params.iter())
             .collect();
         let mut answers = vec![Vec::new(); united.len()];
-        for row in client.query(&prepared, &params).await.map_err(read_error)? {
+        let answer = client.query(&prepared, &bound(&values)).await;
+        for row in answer.map_err(read_error)? {
             let number: i32 = row.try_get(0).map_err(read_error)?;
             let query = usize::try_from(number).unwrap_or(usize::MAX);
             let (Some((begin, end)), Some(rows)) = (united.place(query), answers.get_mut(query))
@@ -290,11 +290,8 @@ async fn run(
     statement: &Statement,
 ) -> Result<(u64, Vec<Row>), tokio_postgres::Error> {
     let prepared = client.prepare_cached(dialect.text(statement.sql)).await?;
-    let params: Vec<&(dyn ToSql + Sync)> = statement
-        .params
-        .iter()
-        .map(|value| value as &(dyn ToSql + Sync))
-        .collect();
+    let values: Vec<Value<'_>> = statement.params.iter().collect();
+    let params = bound(&values);
     if prepared.columns().is_empty() {
         return Ok((client.execute(&prepared, &params).await?, vec![]));
     }
@@ -304,6 +301,10 @@ async fn run(
         rows.push(take(&row, 0, row.len())?);
     }
     Ok((u64::try_from(rows.len()).unwrap_or(u64::MAX), rows))
+}
+
+fn bound<'a>(values: &'a [Value<'_>]) -> Vec<&'a (dyn ToSql + Sync)> {
+    values.iter().map(|value| value as _).collect()
 }
 
 /// Many queries, each of its own; one snapshot and one round trip: all is sent before the first answer is awaited.
@@ -419,7 +420,7 @@ fn judge(
     Ok(written)
 }
 
-impl ToSql for Value {
+impl ToSql for Value<'_> {
     fn to_sql(
         &self,
         ty: &Type,
@@ -431,8 +432,8 @@ impl ToSql for Value {
         };
         match self {
             Self::Null => Ok(IsNull::Yes),
-            Self::Blob(bytes) if <&[u8] as ToSql>::accepts(ty) => bytes.as_slice().to_sql(ty, out),
-            Self::Text(text) if <&str as ToSql>::accepts(ty) => text.as_str().to_sql(ty, out),
+            Self::Blob(bytes) if <&[u8] as ToSql>::accepts(ty) => bytes.to_sql(ty, out),
+            Self::Text(text) if <&str as ToSql>::accepts(ty) => text.to_sql(ty, out),
             // A number beside a small literal is taken for a small number.
             Self::Int(number) if *ty == Type::INT4 => i32::try_from(*number)?.to_sql(ty, out),
             Self::Int(number) if *ty == Type::INT8 => number.to_sql(ty, out),
@@ -448,7 +449,7 @@ impl ToSql for Value {
     to_sql_checked!();
 }
 
-impl<'a> FromSql<'a> for Cell<'a> {
+impl<'a> FromSql<'a> for Value<'a> {
     fn from_sql(
         ty: &Type,
         raw: &'a [u8],
@@ -528,22 +529,22 @@ mod tests {
             Kind::Domain(Type::BYTEA),
             "public".to_owned(),
         );
-        let sent = |value: Value, ty: &Type| {
+        let sent = |value: Value<'_>, ty: &Type| {
             let mut out = BytesMut::new();
             value.to_sql(ty, &mut out).ok().map(|_| out.to_vec())
         };
-        let bytes = || Value::Blob(vec![1, 2]);
-        let words = || Value::from("eightlet");
+        let bytes = || Value::Blob(&[1, 2]);
+        let words = || Value::Text("eightlet");
         for (value, ty, expected) in [
             (
-                Value::from(258),
+                Value::Int(258),
                 &Type::INT8,
                 Some(&[0, 0, 0, 0, 0, 0, 1, 2][..]),
             ),
-            (Value::from(258), &Type::INT4, Some(&[0, 0, 1, 2])),
-            (Value::from(i64::from(i32::MAX) + 1), &Type::INT4, None),
-            (Value::from(1), &Type::TEXT, None),
-            (Value::from(1), &blob, None),
+            (Value::Int(258), &Type::INT4, Some(&[0, 0, 1, 2])),
+            (Value::Int(i64::from(i32::MAX) + 1), &Type::INT4, None),
+            (Value::Int(1), &Type::TEXT, None),
+            (Value::Int(1), &blob, None),
             (words(), &Type::TEXT, Some(b"eightlet")),
             (words(), &Type::VARCHAR, Some(b"eightlet")),
             (words(), &Type::INT8, None),
@@ -554,11 +555,7 @@ mod tests {
             (bytes(), &Type::INT8, None),
             (Value::Null, &Type::INT8, Some(&[])),
         ] {
-            assert_eq!(
-                sent(value.clone(), ty).as_deref(),
-                expected,
-                "{value:?} as {ty}"
-            );
+            assert_eq!(sent(value, ty).as_deref(), expected, "{value:?} as {ty}");
         }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::error::ReadError;
+use crate::value::Value;
 
 /// One row. Asking for a column that is missing or of another type is an error, never a panic. Cheap to clone.
 ///
@@ -18,27 +19,20 @@ pub struct Row {
     columns: Range<usize>,
 }
 
-/// What the columns of a row hold, one after the other.
+/// What the columns of a row hold, or the parameters of a statement, one after the other.
+#[derive(Clone, Default, PartialEq)]
 pub(crate) struct Cells {
     columns: Vec<Column>,
     texts: String,
     bytes: Vec<u8>,
 }
 
+#[derive(Clone, PartialEq)]
 enum Column {
     Blob(Range<usize>),
     Int(i64),
     Null,
     Text(Range<usize>),
-}
-
-/// A column's value where it stands.
-#[derive(Clone, Copy, PartialEq)]
-pub(crate) enum Cell<'a> {
-    Blob(&'a [u8]),
-    Int(i64),
-    Null,
-    Text(&'a str),
 }
 
 /// What a column takes of a row's texts and bytes, so that they seldom grow.
@@ -56,16 +50,16 @@ impl Cells {
     }
 
     /// Appends a column.
-    pub(crate) fn push(&mut self, cell: Cell<'_>) {
+    pub(crate) fn push(&mut self, cell: Value<'_>) {
         self.columns.push(match cell {
-            Cell::Blob(bytes) => {
+            Value::Blob(bytes) => {
                 let begin = self.bytes.len();
                 self.bytes.extend_from_slice(bytes);
                 Column::Blob(begin..self.bytes.len())
             }
-            Cell::Int(number) => Column::Int(number),
-            Cell::Null => Column::Null,
-            Cell::Text(text) => {
+            Value::Int(number) => Column::Int(number),
+            Value::Null => Column::Null,
+            Value::Text(text) => {
                 let begin = self.texts.len();
                 self.texts.push_str(text);
                 Column::Text(begin..self.texts.len())
@@ -73,12 +67,20 @@ impl Cells {
         });
     }
 
-    fn get(&self, index: usize) -> Option<Cell<'_>> {
+    pub(crate) fn len(&self) -> usize {
+        self.columns.len()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Value<'_>> {
+        (0..self.len()).map_while(|index| self.get(index))
+    }
+
+    fn get(&self, index: usize) -> Option<Value<'_>> {
         Some(match self.columns.get(index)? {
-            Column::Blob(place) => Cell::Blob(self.bytes.get(place.clone())?),
-            Column::Int(number) => Cell::Int(*number),
-            Column::Null => Cell::Null,
-            Column::Text(place) => Cell::Text(self.texts.get(place.clone())?),
+            Column::Blob(place) => Value::Blob(self.bytes.get(place.clone())?),
+            Column::Int(number) => Value::Int(*number),
+            Column::Null => Value::Null,
+            Column::Text(place) => Value::Text(self.texts.get(place.clone())?),
         })
     }
 }
@@ -137,13 +139,13 @@ impl Row {
         cells.into()
     }
 
-    fn iter(&self) -> impl Iterator<Item = Cell<'_>> {
+    fn iter(&self) -> impl Iterator<Item = Value<'_>> {
         self.columns
             .clone()
-            .map(|index| self.cells.get(index).unwrap_or(Cell::Null))
+            .map(|index| self.cells.get(index).unwrap_or(Value::Null))
     }
 
-    fn value(&self, index: usize) -> Result<Cell<'_>, ReadError> {
+    fn value(&self, index: usize) -> Result<Value<'_>, ReadError> {
         let place = self.columns.start.checked_add(index);
         place
             .filter(|place| self.columns.contains(place))
@@ -159,9 +161,9 @@ impl Row {
     /// A text or null.
     pub fn opt_text(&self, index: usize) -> Result<Option<&str>, ReadError> {
         match self.value(index)? {
-            Cell::Text(text) => Ok(Some(text)),
-            Cell::Null => Ok(None),
-            Cell::Blob(_) | Cell::Int(_) => Err(ReadError::Column { index }),
+            Value::Text(text) => Ok(Some(text)),
+            Value::Null => Ok(None),
+            Value::Blob(_) | Value::Int(_) => Err(ReadError::Column { index }),
         }
     }
 
@@ -173,9 +175,9 @@ impl Row {
     /// A whole number or null.
     pub fn opt_int(&self, index: usize) -> Result<Option<i64>, ReadError> {
         match self.value(index)? {
-            Cell::Int(number) => Ok(Some(number)),
-            Cell::Null => Ok(None),
-            Cell::Blob(_) | Cell::Text(_) => Err(ReadError::Column { index }),
+            Value::Int(number) => Ok(Some(number)),
+            Value::Null => Ok(None),
+            Value::Blob(_) | Value::Text(_) => Err(ReadError::Column { index }),
         }
     }
 
@@ -192,9 +194,9 @@ impl Row {
     /// Bytes or null.
     pub fn opt_blob(&self, index: usize) -> Result<Option<&[u8]>, ReadError> {
         match self.value(index)? {
-            Cell::Blob(bytes) => Ok(Some(bytes)),
-            Cell::Null => Ok(None),
-            Cell::Int(_) | Cell::Text(_) => Err(ReadError::Column { index }),
+            Value::Blob(bytes) => Ok(Some(bytes)),
+            Value::Null => Ok(None),
+            Value::Int(_) | Value::Text(_) => Err(ReadError::Column { index }),
         }
     }
 
@@ -221,12 +223,12 @@ mod tests {
     fn row() -> Row {
         let mut cells = Cells::of(4);
         for cell in [
-            Cell::Text("tëxt"),
-            Cell::Int(7),
-            Cell::Blob(b"bytes"),
-            Cell::Text(""),
-            Cell::Null,
-            Cell::Blob(b"more"),
+            Value::Text("tëxt"),
+            Value::Int(7),
+            Value::Blob(b"bytes"),
+            Value::Text(""),
+            Value::Null,
+            Value::Blob(b"more"),
         ] {
             cells.push(cell);
         }
@@ -264,7 +266,7 @@ mod tests {
         let [one, other] = [["ab", "c"], ["a", "bc"]].map(|texts| {
             let mut cells = Cells::of(texts.len());
             for text in texts {
-                cells.push(Cell::Text(text));
+                cells.push(Value::Text(text));
             }
             Row::from(cells)
         });
@@ -274,7 +276,7 @@ mod tests {
     #[test]
     fn a_row_is_not_printed() {
         let mut cells = Cells::of(1);
-        cells.push(Cell::Text("hunter2"));
+        cells.push(Value::Text("hunter2"));
         assert_eq!(format!("{:?}", Row::from(cells)), "Row { columns: 1, .. }");
     }
 }

@@ -15,7 +15,7 @@ use crate::Options;
 use crate::batch::{Batch, Statement, Written};
 use crate::error::{Because, MigrateError, OpenError, ReadError, WriteError};
 use crate::migrate::{CREATE_TABLE, Migration};
-use crate::row::{Cell, Cells, Row};
+use crate::row::{Cells, Row};
 use crate::sql::Dialect;
 use crate::traffic::Counters;
 use crate::value::Value;
@@ -306,13 +306,13 @@ fn run_statement(
         for index in 0..columns {
             let text;
             cells.push(match row.get_ref(index)? {
-                ValueRef::Null => Cell::Null,
-                ValueRef::Integer(number) => Cell::Int(number),
+                ValueRef::Null => Value::Null,
+                ValueRef::Integer(number) => Value::Int(number),
                 ValueRef::Text(bytes) => {
                     text = text_of(bytes);
-                    Cell::Text(&text)
+                    Value::Text(&text)
                 }
-                ValueRef::Blob(bytes) => Cell::Blob(bytes),
+                ValueRef::Blob(bytes) => Value::Blob(bytes),
                 ValueRef::Real(_) => {
                     return Err(rusqlite::Error::InvalidColumnType(
                         index,
@@ -333,13 +333,13 @@ fn text_of(bytes: &[u8]) -> Cow<'_, str> {
     str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
 }
 
-struct Parameter<'a>(&'a Value);
+struct Parameter<'a>(Value<'a>);
 
 impl ToSql for Parameter<'_> {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
         Ok(ToSqlOutput::Borrowed(match self.0 {
             Value::Blob(bytes) => ValueRef::Blob(bytes),
-            Value::Int(number) => ValueRef::Integer(*number),
+            Value::Int(number) => ValueRef::Integer(number),
             Value::Null => ValueRef::Null,
             // PostgreSQL has none, and what one engine refuses the other one refuses too.
             Value::Text(text) if text.contains('\0') => {

@@ -3,7 +3,7 @@
 //! The answer has the number of the query in front and then the columns of all queries side by side; those of the other
 //! queries are null.
 
-use crate::value::Value;
+use crate::value::Params;
 
 /// One query of several.
 pub(crate) struct Part<'a> {
@@ -72,8 +72,8 @@ impl United {
     }
 
     /// Whether each query gets as many parameters as it takes.
-    pub(crate) fn fits<'a>(&self, given: impl Iterator<Item = &'a Vec<Value>>) -> bool {
-        given.map(Vec::len).eq(self.params.iter().copied())
+    pub(crate) fn fits<'a>(&self, given: impl Iterator<Item = &'a Params>) -> bool {
+        given.map(Params::len).eq(self.params.iter().copied())
     }
 }
 
@@ -99,6 +99,7 @@ pub(crate) fn renumbered(sql: &str, by: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::params;
 
     #[test]
     fn parameters_go_on_counting() {
@@ -130,7 +131,7 @@ mod tests {
             (united.place(0), united.place(1), united.place(2)),
             (Some((1, 2)), Some((2, 4)), None)
         );
-        let params = [vec![Value::Null], vec![Value::Null, Value::Null]];
+        let params = [params![1], params![1, 2]];
         assert!(united.fits(params.iter()));
         assert!(!united.fits(params.iter().rev()));
     }

@@ -9,9 +9,9 @@ use seal::{Algorithm, Claims, UnverifiedJws};
 use serde_json::{Map, Value, json};
 use store::{Row, Statement, params};
 
-use crate::authorization::{AUTHORIZATION_COLUMNS, Authorization};
+use crate::authorization::{Authorization, FOOTING_COLUMNS, Footing};
 use crate::signing_key::ALGORITHMS;
-use crate::{Caller, Error, Event, EventKind, Reason, Refusal, Vault, authorization};
+use crate::{Caller, Error, Event, EventKind, Reason, Refusal, Vault};
 
 /// The header's `typ` (RFC 9068 §2.1).
 const TYP: &str = "at+jwt";
@@ -75,11 +75,10 @@ impl VerifiedAccessToken {
         let is_live = match (&self.token.authorization_id, row.opt_text(FIRST)?) {
             (None, _) => true,
             (Some(_), None) => false,
-            (Some(_), Some(_)) => {
-                let authorization = authorization::from_row_at(row, FIRST)?;
-                authorization.is_live()
-                    && Some(&authorization.user_id) == self.token.user_id.as_ref()
-                    && authorization.client_id == self.token.client_id
+            (Some(_), Some(client_id)) => {
+                Footing::from_row_at(row, FIRST + 2)?.is_live()
+                    && row.opt_text(FIRST + 1)? == self.token.user_id.as_deref()
+                    && client_id == self.token.client_id
             }
         };
         if issuer_stands && is_live && !is_revoked {
@@ -249,15 +248,15 @@ macro_rules! liveness_columns {
             "k.state,
              case when exists (select 1 from revoked_access_tokens t where t.jti = $4) then 1 else 0 end,
              case when exists (select 1 from clients x where x.client_id = $3 and x.disabled_at is null)
-                  then 1 else 0 end, ",
-            $crate::authorization::authorization_columns!()
+                  then 1 else 0 end, z.client_id, z.user_id, ",
+            $crate::authorization::footing_columns!()
         )
     };
 }
 pub(crate) use liveness_columns;
 
 /// How many columns `liveness_columns` names.
-pub(crate) const LIVENESS_COLUMNS: usize = FIRST + AUTHORIZATION_COLUMNS;
+pub(crate) const LIVENESS_COLUMNS: usize = FIRST + 2 + FOOTING_COLUMNS;
 
 // The same where it is known that the key stands and that the client is not disabled: of the authorization `$1` and the
 // token's own id `$2`.
@@ -266,8 +265,8 @@ macro_rules! known_liveness_columns {
         concat!(
             "'current',
              case when exists (select 1 from revoked_access_tokens t where t.jti = $2) then 1 else 0 end,
-             1, ",
-            $crate::authorization::authorization_columns!(known client)
+             1, z.client_id, z.user_id, ",
+            $crate::authorization::footing_columns!(known client)
         )
     };
 }
@@ -294,7 +293,7 @@ pub(crate) fn issuer_stands(row: &Row) -> Result<bool, Error> {
 
 impl VerifiedAccessToken {
     /// What `known_liveness_columns` and `known_liveness_tables` are about.
-    pub(crate) fn known_liveness_params(&self) -> Vec<store::Value> {
+    pub(crate) fn known_liveness_params(&self) -> store::Params {
         params![
             self.token.authorization_id.as_deref(),
             self.token.jti.as_str(),
@@ -307,7 +306,7 @@ impl VerifiedAccessToken {
     }
 
     /// What `liveness_columns` and `liveness_tables` are about.
-    pub(crate) fn liveness_params(&self) -> Vec<store::Value> {
+    pub(crate) fn liveness_params(&self) -> store::Params {
         params![
             self.kid.as_str(),
             self.token.authorization_id.as_deref(),

@@ -26,12 +26,45 @@ pub(crate) struct Authorization {
     party_over: bool,
 }
 
-impl Authorization {
+/// What decides whether an authorization lives.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Footing {
+    /// Whether it was not revoked, and its user and its client stand.
+    stands: bool,
+    outlives_session: bool,
+    session_over: bool,
+}
+
+/// The scope of an authorization that does not end with its session.
+const OUTLIVES_SESSION: &str = "offline_access";
+
+impl Footing {
     /// Whether anything may be had by it. Without `offline_access` it ends with its session; it never outlives its
     /// user or client.
+    pub(crate) fn is_live(self) -> bool {
+        self.stands && (self.outlives_session || !self.session_over)
+    }
+
+    /// From the columns of `footing_columns`, the one at `first` being the first.
+    pub(crate) fn from_row_at(row: &Row, first: usize) -> Result<Self, Error> {
+        let scope = row.text(first)?;
+        Ok(Self {
+            outlives_session: scope.split(' ').any(|word| word == OUTLIVES_SESSION),
+            stands: row.bool(first + 1)?,
+            session_over: row.bool(first + 2)?,
+        })
+    }
+}
+
+impl Authorization {
+    /// As in [`Footing::is_live`].
     pub(crate) fn is_live(&self) -> bool {
-        let outlives_session = self.scope.contains("offline_access");
-        !self.revoked && !self.party_over && (outlives_session || !self.session_over)
+        let footing = Footing {
+            stands: !self.revoked && !self.party_over,
+            outlives_session: self.scope.contains(OUTLIVES_SESSION),
+            session_over: self.session_over,
+        };
+        footing.is_live()
     }
 
     /// The standard scopes among those granted.
@@ -52,30 +85,55 @@ pub(crate) fn oidc_part(scope: &Scope) -> Scope {
 // for whether it stands is no join: both engines pay for every column of a row at every join that it goes through.
 macro_rules! authorization_columns {
     () => {
-        $crate::authorization::authorization_columns!(
-            "exists (select 1 from users u where u.id = z.user_id and u.blocked_at is null)
-             and exists (select 1 from clients l where l.client_id = z.client_id and l.disabled_at is null)"
-        )
-    };
-    // Where it is known that the client is not disabled.
-    (known client) => {
-        $crate::authorization::authorization_columns!(
-            "exists (select 1 from users u where u.id = z.user_id and u.blocked_at is null)"
-        )
-    };
-    ($parties_stand:literal) => {
         concat!(
             "z.id, z.client_id, z.user_id, z.session_id, z.audience, z.scope, z.auth_time,
-             case when z.revoked_at is null then 0 else 1 end,
-             case when exists (select 1 from sessions y where y.id = z.session_id and y.revoked_at is null)
-                  then 0 else 1 end,
-             case when ",
-            $parties_stand,
+             case when z.revoked_at is null then 0 else 1 end, ",
+            $crate::authorization::session_over!(),
+            ", case when ",
+            $crate::authorization::parties_stand!(),
             " then 0 else 1 end"
         )
     };
 }
 pub(crate) use authorization_columns;
+
+// The columns of what decides whether an authorization `z` lives, in the order that `Footing::from_row_at` reads them.
+macro_rules! footing_columns {
+    ($($known:ident client)?) => {
+        concat!(
+            "z.scope, case when z.revoked_at is null and ",
+            $crate::authorization::parties_stand!($($known client)?),
+            " then 1 else 0 end, ",
+            $crate::authorization::session_over!()
+        )
+    };
+}
+pub(crate) use footing_columns;
+
+/// How many columns `footing_columns` names.
+pub(crate) const FOOTING_COLUMNS: usize = 3;
+
+// Whether user and client of the authorization `z` stand; of the user alone where it is known that the client does.
+macro_rules! parties_stand {
+    () => {
+        concat!(
+            $crate::authorization::parties_stand!(known client),
+            " and exists (select 1 from clients l where l.client_id = z.client_id and l.disabled_at is null)"
+        )
+    };
+    (known client) => {
+        "exists (select 1 from users u where u.id = z.user_id and u.blocked_at is null)"
+    };
+}
+pub(crate) use parties_stand;
+
+macro_rules! session_over {
+    () => {
+        "case when exists (select 1 from sessions y where y.id = z.session_id and y.revoked_at is null)
+              then 0 else 1 end"
+    };
+}
+pub(crate) use session_over;
 
 /// How many columns `authorization_columns` names.
 pub(crate) const AUTHORIZATION_COLUMNS: usize = 10;

@@ -1,16 +1,15 @@
 //! Who is at the other end of a request, as far as the network tells.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// Where a request came from. It identifies nobody; it goes into the audit row and the throttles.
 #[derive(Debug, Clone, Default)]
 pub struct Caller {
     /// The peer's address, or what a trusted proxy said it was.
     pub address: Option<IpAddr>,
-    /// The `User-Agent` header, cut to 256 characters.
-    pub user_agent: Option<String>,
     /// The id that the answer and the log line carry as `x-request-id`.
-    pub request_id: String,
+    pub request_id: Arc<str>,
 }
 
 impl Caller {

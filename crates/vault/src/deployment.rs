@@ -89,7 +89,7 @@ pub(crate) async fn open(
     .await
     .map_err(|error| database(error.into()))?;
     let row = db
-        .read_one("select id, issuer from deployment", vec![])
+        .read_one("select id, issuer from deployment", params![])
         .await
         .map_err(|error| database(error.into()))?
         .ok_or_else(|| database("the deployment row is missing".into()))?;
@@ -116,7 +116,7 @@ pub(crate) async fn open(
     let rows = db
         .read(
             "select purpose, version, master_key_id, wrapped from data_keys order by purpose, version",
-            vec![],
+            params![],
         )
         .await
         .map_err(|error| database(error.into()))?;

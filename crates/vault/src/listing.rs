@@ -3,7 +3,7 @@
 
 use seal::Purpose;
 use serde::Serialize;
-use store::{Row, Statement, Value, params};
+use store::{Params, Row, Statement, params};
 
 use crate::{Error, Fault, Reason, Vault};
 
@@ -102,7 +102,7 @@ pub(crate) struct ListQuery {
     /// Counts the items. Filters begin at `$1`.
     pub(crate) count: &'static str,
     /// The values of the filters.
-    pub(crate) filters: Vec<Value>,
+    pub(crate) filters: Params,
     /// What the filters are, for the cursor: it is good for the same ones only.
     pub(crate) filtered_by: String,
 }
@@ -133,7 +133,7 @@ impl Vault {
             i64::from(take) + 1,
             i64::try_from(skip).unwrap_or(i64::MAX)
         ];
-        bound.extend(query.filters.iter().cloned());
+        bound.append(&query.filters);
         let mut statements = vec![Statement::new(query.select, bound)];
         if let Window::Page {
             with_total: true, ..

@@ -13,7 +13,9 @@ use seal::{
 use serde::Serialize;
 use store::{Row, Statement, params};
 
-use crate::authorization::{self, AUTHORIZATION_COLUMNS, Authorization};
+use crate::authorization::{
+    self, AUTHORIZATION_COLUMNS, Authorization, FOOTING_COLUMNS, Footing, authorization_columns,
+};
 use crate::client::Client;
 use crate::token_set::after;
 use crate::{Error, Vault};
@@ -40,12 +42,6 @@ pub(crate) struct Ends {
     pub(crate) family: Timestamp,
     /// Unless it is used before.
     pub(crate) idle: Option<Timestamp>,
-}
-
-/// A refresh token that holds.
-#[derive(Debug)]
-pub(crate) struct Live {
-    pub(crate) user_id: String,
 }
 
 /// How a presented refresh token stands.
@@ -95,30 +91,63 @@ pub struct CoveredApi {
     pub scopes: String,
 }
 
-impl StoredRefreshToken {
+/// What a refresh token is judged by.
+pub(crate) struct Judged<'a> {
+    pub(crate) user_id: &'a str,
+    authorization_id: &'a str,
+    client_id: &'a str,
+    /// Whether its authorization lives.
+    is_live: bool,
+    sequence: u64,
+    hash: &'a [u8],
+    mac: &'a [u8],
+    expires_at: Timestamp,
+    idle_expires_at: Option<Timestamp>,
+    rotated_at: Option<Timestamp>,
+    successor_used: bool,
+}
+
+impl<'a> Judged<'a> {
+    /// From the columns of `judged_columns`.
+    pub(crate) fn from_row(row: &'a Row) -> Result<Self, Error> {
+        Ok(Self {
+            authorization_id: row.text(0)?,
+            client_id: row.text(1)?,
+            user_id: row.text(2)?,
+            sequence: sequence(row.int(3)?)?,
+            hash: row.blob(4)?,
+            mac: row.blob(5)?,
+            expires_at: row.timestamp(6)?,
+            idle_expires_at: row.opt_timestamp(7)?,
+            rotated_at: row.opt_timestamp(8)?,
+            successor_used: row.bool(9)?,
+            is_live: Footing::from_row_at(row, 10)?.is_live(),
+        })
+    }
+
     /// Judges a presented token. Nothing is believed before the secret half was compared.
-    pub(crate) fn standing(
+    fn standing(
         &self,
         presented: &PresentedToken,
         client: &Client,
         now: Timestamp,
         ring: &KeyRing,
     ) -> Standing {
-        let is_this_one = presented.matches(ring, &self.hash)
+        let is_this_one = presented.matches(ring, self.hash)
             && ring.mac_matches(
                 Purpose::RowMac,
                 "refresh_tokens",
                 &mac_parts(
                     &presented.id,
-                    &self.authorization.id,
+                    self.authorization_id,
                     &self.sequence.to_be_bytes(),
                     &self.expires_at.as_microsecond().to_be_bytes(),
                 ),
-                &self.mac,
+                self.mac,
             );
         let is_good = is_this_one
-            && self.authorization.client_id == client.client_id
-            && self.authorization.is_live()
+            && self.client_id == client.client_id
+            && self.is_live
             && self.expires_at > now
             && self.idle_expires_at.is_none_or(|end| end > now);
         match self.rotated_at {
@@ -134,19 +163,69 @@ impl StoredRefreshToken {
         }
     }
 
-    /// Judges a token that is shown in an exchange, which does not use it up. None: refused.
-    pub(crate) fn check(
+    /// Whether a token holds that is shown in an exchange, which does not use it up.
+    pub(crate) fn holds(
         &self,
         presented: &PresentedToken,
         client: &Client,
         now: Timestamp,
         ring: &KeyRing,
-    ) -> Option<Live> {
+    ) -> bool {
         match self.standing(presented, client, now, ring) {
-            Standing::Usable | Standing::Retried => Some(Live {
-                user_id: self.authorization.user_id.clone(),
-            }),
-            Standing::Invalid | Standing::Reused => None,
+            Standing::Usable | Standing::Retried => true,
+            Standing::Invalid | Standing::Reused => false,
+        }
+    }
+
+    /// Puts the end of idleness off, where that is worth a write: by more than a tenth of the time.
+    pub(crate) fn touch_statement(
+        &self,
+        id: &str,
+        client: &Client,
+        now: Timestamp,
+    ) -> Option<Statement> {
+        let end = client.refresh_token.idle_end(now)?;
+        let worth = SignedDuration::from_secs(
+            i64::try_from(client.refresh_token.idle_token_lifetime / 10).unwrap_or(i64::MAX),
+        );
+        let moves = self
+            .idle_expires_at
+            .is_none_or(|before| end.duration_since(before) > worth);
+        moves.then(|| {
+            Statement::new(
+                "update refresh_tokens set idle_expires_at = $2 where id = $1",
+                params![id, end],
+            )
+        })
+    }
+}
+
+impl StoredRefreshToken {
+    /// Judges a presented token.
+    pub(crate) fn standing(
+        &self,
+        presented: &PresentedToken,
+        client: &Client,
+        now: Timestamp,
+        ring: &KeyRing,
+    ) -> Standing {
+        self.judged().standing(presented, client, now, ring)
+    }
+
+    /// What it is judged by.
+    pub(crate) fn judged(&self) -> Judged<'_> {
+        Judged {
+            user_id: &self.authorization.user_id,
+            authorization_id: &self.authorization.id,
+            client_id: &self.authorization.client_id,
+            is_live: self.authorization.is_live(),
+            sequence: self.sequence,
+            hash: &self.hash,
+            mac: &self.mac,
+            expires_at: self.expires_at,
+            idle_expires_at: self.idle_expires_at,
+            rotated_at: self.rotated_at,
+            successor_used: self.successor_used,
         }
     }
 
@@ -170,28 +249,6 @@ impl StoredRefreshToken {
     /// When the family ends; rotation does not put it off.
     pub(crate) fn expires_at(&self) -> Timestamp {
         self.expires_at
-    }
-
-    /// Puts the end of idleness off, where that is worth a write: by more than a tenth of the time.
-    pub(crate) fn touch_statement(
-        &self,
-        id: &str,
-        client: &Client,
-        now: Timestamp,
-    ) -> Option<Statement> {
-        let end = client.refresh_token.idle_end(now)?;
-        let worth = SignedDuration::from_secs(
-            i64::try_from(client.refresh_token.idle_token_lifetime / 10).unwrap_or(i64::MAX),
-        );
-        let moves = self
-            .idle_expires_at
-            .is_none_or(|before| end.duration_since(before) > worth);
-        moves.then(|| {
-            Statement::new(
-                "update refresh_tokens set idle_expires_at = $2 where id = $1",
-                params![id, end],
-            )
-        })
     }
 }
 
@@ -288,21 +345,29 @@ fn mac_parts<'a>(
     ]
 }
 
-// The columns of a refresh token with its authorization, in the order that `from_row` reads them, and what they come from.
-macro_rules! stored_columns {
+// The columns of what a refresh token is judged by, in the order that `Judged::from_row` reads them.
+macro_rules! judged_columns {
     ($($known:ident client)?) => {
         concat!(
-            $crate::authorization::authorization_columns!($($known client)?),
-            ", r.sequence, r.hash, r.mac, r.expires_at, r.rotated_at, r.successor_id, r.successor,
-               case when exists (select 1 from refresh_tokens n where n.id = r.successor_id and n.rotated_at is not null)
-                    then 1 else 0 end, r.idle_expires_at"
+            "z.id, z.client_id, z.user_id, r.sequence, r.hash, r.mac, r.expires_at, r.idle_expires_at, r.rotated_at, ",
+            $crate::refresh_token::successor_used!(),
+            ", ",
+            $crate::authorization::footing_columns!($($known client)?)
         )
     };
 }
-pub(crate) use stored_columns;
+pub(crate) use judged_columns;
 
-/// How many columns `stored_columns` names.
-pub(crate) const STORED_COLUMNS: usize = AUTHORIZATION_COLUMNS + 9;
+/// How many columns `judged_columns` names.
+pub(crate) const JUDGED_COLUMNS: usize = 10 + FOOTING_COLUMNS;
+
+macro_rules! successor_used {
+    () => {
+        "case when exists (select 1 from refresh_tokens n where n.id = r.successor_id and n.rotated_at is not null)
+              then 1 else 0 end"
+    };
+}
+pub(crate) use successor_used;
 
 macro_rules! stored_tables {
     () => {
@@ -316,8 +381,10 @@ pub(crate) fn lookup_statement(id: &str) -> Statement {
     Statement::new(
         concat!(
             "select ",
-            stored_columns!(),
-            " from ",
+            authorization_columns!(),
+            ", r.sequence, r.hash, r.mac, r.expires_at, r.rotated_at, r.successor_id, r.successor, ",
+            successor_used!(),
+            ", r.idle_expires_at from ",
             stored_tables!(),
             "where r.id = $1"
         ),
@@ -325,12 +392,16 @@ pub(crate) fn lookup_statement(id: &str) -> Statement {
     )
 }
 
+fn sequence(stored: i64) -> Result<u64, Error> {
+    u64::try_from(stored)
+        .map_err(|_| crate::Fault::Internal("refresh_tokens.sequence".to_owned()).into())
+}
+
 pub(crate) fn from_row(row: &Row) -> Result<StoredRefreshToken, Error> {
     let at = AUTHORIZATION_COLUMNS;
     Ok(StoredRefreshToken {
         authorization: authorization::from_row_at(row, 0)?,
-        sequence: u64::try_from(row.int(at)?)
-            .map_err(|_| crate::Fault::Internal("refresh_tokens.sequence".to_owned()))?,
+        sequence: sequence(row.int(at)?)?,
         hash: row.blob(at + 1)?.to_vec(),
         mac: row.blob(at + 2)?.to_vec(),
         expires_at: row.timestamp(at + 3)?,

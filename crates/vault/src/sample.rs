@@ -41,8 +41,7 @@ impl Vault {
     pub fn sample_audit_rows(&self, count: usize) -> Batch {
         let caller = Caller {
             address: Some(Ipv4Addr::LOCALHOST.into()),
-            user_agent: None,
-            request_id: seal::random_id(self.entropy.as_ref(), "req_"),
+            request_id: seal::random_id(self.entropy.as_ref(), "req_").into(),
         };
         let id = |prefix| seal::random_id(self.entropy.as_ref(), prefix);
         let event = Event::succeeded(EventKind::Exchange)

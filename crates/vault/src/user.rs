@@ -301,9 +301,7 @@ pub(crate) enum UserSearch {
 }
 
 /// Users by id, one window: the text of the select, of the count, and the filter's value.
-pub(crate) fn list_statements(
-    search: &UserSearch,
-) -> (&'static str, &'static str, Vec<store::Value>) {
+pub(crate) fn list_statements(search: &UserSearch) -> (&'static str, &'static str, store::Params) {
     macro_rules! users_where {
         ($rest:literal, $counted:literal) => {
             (

@@ -41,6 +41,28 @@ pub(crate) struct QueryFields(pub(crate) Params);
 /// A JSON document of so many bytes at most, each object's names once.
 pub(crate) struct JsonBody<const MOST: usize = MOST_BYTES>(pub(crate) Value);
 
+/// The values of the `Authorization` header, for who needs no other header.
+pub(crate) struct Authorization(HeaderMap);
+
+impl Authorization {
+    /// As in [`authorization`].
+    pub(crate) fn text(&self) -> Result<Option<&str>, Failure> {
+        authorization(&self.0)
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Authorization {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        let mut only = HeaderMap::new();
+        for value in parts.headers.get_all(AUTHORIZATION) {
+            only.append(AUTHORIZATION, value.clone());
+        }
+        Ok(Self(only))
+    }
+}
+
 impl<S: Send + Sync> FromRequest<S> for Fields {
     type Rejection = Failure;
 

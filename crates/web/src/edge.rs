@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{
-    ALLOW, CACHE_CONTROL, REFERRER_POLICY, SET_COOKIE, STRICT_TRANSPORT_SECURITY, USER_AGENT,
+    ALLOW, CACHE_CONTROL, REFERRER_POLICY, SET_COOKIE, STRICT_TRANSPORT_SECURITY,
     X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderName, HeaderValue, StatusCode};
@@ -28,9 +28,6 @@ use crate::limiter::Standing;
 
 /// The longest path and query that is looked at. `/authorize` with every parameter stays well below.
 const MOST_URI_BYTES: usize = 32 * 1024;
-
-/// The characters of a `User-Agent` that are kept.
-const MOST_USER_AGENT: usize = 256;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -143,13 +140,7 @@ fn caller(app: &App, request: &Request) -> Caller {
         .map(|Peer(address)| address.ip());
     Caller {
         address: client_address(peer, request.headers(), &app.options.trusted_proxies),
-        user_agent: request
-            .headers()
-            .get(USER_AGENT)
-            .and_then(|value| value.to_str().ok())
-            // It is ASCII, or `to_str` would not have it.
-            .map(|text| text.get(..MOST_USER_AGENT).unwrap_or(text).to_owned()),
-        request_id: seal::random_id(app.options.entropy.as_ref(), "req_"),
+        request_id: seal::random_id(app.options.entropy.as_ref(), "req_").into(),
     }
 }
 

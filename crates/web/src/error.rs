@@ -468,7 +468,7 @@ mod tests {
 
     fn caller() -> Caller {
         Caller {
-            request_id: "req_1".to_owned(),
+            request_id: "req_1".into(),
             ..Caller::default()
         }
     }

@@ -55,7 +55,7 @@ async fn no_free_connection_is_unavailable_in_time(place: &Place) {
                 let _ = runtime.block_on(db.read(
                     "with recursive steps (i) as (select 1 union all select i + 1 from steps where i < 2000000)
                      select count(*) from steps",
-                    vec![],
+                    params![],
                 ));
             }
         }
@@ -63,7 +63,7 @@ async fn no_free_connection_is_unavailable_in_time(place: &Place) {
     // Whoever asks while the only connection is busy is told so, not before the wait and not long after it.
     loop {
         let began = Instant::now();
-        let read = db.read("select 1", vec![]).await;
+        let read = db.read("select 1", params![]).await;
         if let Err(error) = read {
             assert!(matches!(error, ReadError::Unavailable(_)), "{error:?}");
             assert!(began.elapsed() >= wait);
@@ -73,7 +73,7 @@ async fn no_free_connection_is_unavailable_in_time(place: &Place) {
     }
     done.store(true, Ordering::Relaxed);
     tokio::task::block_in_place(|| busy.join()).unwrap();
-    db.read("select 1", vec![]).await.unwrap();
+    db.read("select 1", params![]).await.unwrap();
 }
 
 async fn a_caller_that_goes_away_leaves_nothing_open(place: &Place) {
@@ -97,7 +97,7 @@ async fn a_caller_that_goes_away_leaves_nothing_open(place: &Place) {
         drop(write);
         hold.release().await;
 
-        let count = || Statement::new("select count(*) from log where id >= 0", vec![]);
+        let count = || Statement::new("select count(*) from log where id >= 0", params![]);
         let mut read = Box::pin(db.read_all(vec![count(), count()]));
         let _ = futures_util::poll!(&mut read);
         drop(read);
@@ -110,7 +110,7 @@ async fn a_caller_that_goes_away_leaves_nothing_open(place: &Place) {
         let counts = other
             .read_all(vec![
                 count(),
-                Statement::new("select count(*) from log where id < 0", vec![]),
+                Statement::new("select count(*) from log where id < 0", params![]),
             ])
             .await
             .unwrap();
@@ -127,7 +127,7 @@ async fn ended_connections_are_replaced(place: &Place) {
     let most = Options::default().pool_size + 1;
     let mut refused = 0;
     loop {
-        match db.read("select id from log", vec![]).await {
+        match db.read("select id from log", params![]).await {
             Ok(rows) => {
                 assert_eq!(rows.len(), 8);
                 break;
@@ -193,7 +193,7 @@ async fn closing_ends_after_what_is_under_way(place: &Place) {
     let kept = place
         .open()
         .await
-        .read("select id from log order by id", vec![])
+        .read("select id from log order by id", params![])
         .await
         .unwrap();
     let kept: Vec<i64> = kept.iter().map(|row| row.int(0).unwrap()).collect();
@@ -236,8 +236,11 @@ async fn a_database_in_memory_is_shared_by_its_clones_only() {
         .await
         .unwrap();
     assert_eq!(
-        one.read("select id from log", vec![]).await.unwrap().len(),
+        one.read("select id from log", params![])
+            .await
+            .unwrap()
+            .len(),
         1
     );
-    assert!(other.read("select id from log", vec![]).await.is_err());
+    assert!(other.read("select id from log", params![]).await.is_err());
 }

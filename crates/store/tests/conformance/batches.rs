@@ -37,7 +37,7 @@ fn add(id: i64, label: &str) -> Statement {
 }
 
 async fn counts(db: &Db) -> Vec<i64> {
-    db.read("select count from stock order by id", vec![])
+    db.read("select count from stock order by id", params![])
         .await
         .unwrap()
         .iter()
@@ -133,7 +133,7 @@ async fn a_unique_violation_names_its_statement(place: &Place) {
     );
     let yielding = Statement::new(
         "insert into stock (id, label, count) values (1, 'apples', 0) on conflict do nothing",
-        vec![],
+        params![],
     );
     db.write(Batch::new().with(yielding.exactly(0)))
         .await
@@ -145,10 +145,10 @@ async fn a_refused_statement_leaves_nothing(place: &Place) {
     for wrong in [
         Statement::new(
             "insert into stock (id, label, count) values (12, null, 0)",
-            vec![],
+            params![],
         ),
-        Statement::new("update nothing set count = 1", vec![]),
-        Statement::new("this is not sql", vec![]),
+        Statement::new("update nothing set count = 1", params![]),
+        Statement::new("this is not sql", params![]),
     ] {
         let batch = Batch::new().with(take(5)).with(wrong).with(take(0));
         let error = db.write(batch).await.unwrap_err();
@@ -161,7 +161,7 @@ async fn a_returned_row_is_a_touched_row(place: &Place) {
     let db = place.with_tables(TABLE).await;
     let taking = Statement::new(
         "update stock set count = count - 1 where count > 0 returning id, label, count",
-        vec![],
+        params![],
     );
     let written = db
         .write(
@@ -170,7 +170,7 @@ async fn a_returned_row_is_a_touched_row(place: &Place) {
                 .with(taking.clone().exactly(2))
                 .with(Statement::new(
                     "insert into stock (id, label, count) values (5, 'kiwis', 9) returning label",
-                    vec![],
+                    params![],
                 )),
         )
         .await
@@ -232,9 +232,11 @@ async fn a_statement_sees_what_those_before_it_did(place: &Place) {
         .write(
             Batch::new()
                 .with(add(4, "figs").exactly(1))
-                .with(Statement::new("delete from stock where label = 'pears'", vec![]).exactly(1))
+                .with(
+                    Statement::new("delete from stock where label = 'pears'", params![]).exactly(1),
+                )
                 .with(add(5, "pears").exactly(1))
-                .with(Statement::new("select id from stock order by id", vec![]).exactly(4)),
+                .with(Statement::new("select id from stock order by id", params![]).exactly(4)),
         )
         .await
         .unwrap();

@@ -45,9 +45,9 @@ async fn what_was_answered_survives_a_kill(place: &Place) {
         // A rest of the killed process may commit late on a server, but never half of a batch.
         let answers = db
             .read_all(vec![
-                Statement::new("select id from debits", vec![]),
-                Statement::new("select id from credits", vec![]),
-                Statement::new("select id from log", vec![]),
+                Statement::new("select id from debits", params![]),
+                Statement::new("select id from credits", params![]),
+                Statement::new("select id from log", params![]),
             ])
             .await
             .unwrap();

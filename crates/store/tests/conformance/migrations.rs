@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use store::{Batch, MigrateError, Migration, Statement};
+use store::{Batch, MigrateError, Migration, Statement, params};
 use tokio::task::JoinSet;
 
 use crate::place::Place;
@@ -42,7 +42,7 @@ async fn applied(place: &Place) -> Vec<(i64, String)> {
         .await
         .read(
             "select number, name from migrations order by number",
-            vec![],
+            params![],
         )
         .await
         .unwrap()
@@ -72,7 +72,7 @@ async fn applied_once_and_in_order(place: &Place) {
     assert_eq!(applied(place).await, named(&[FIRST, SECOND, THIRD]));
 
     let things = db
-        .read("select id, label, count from things", vec![])
+        .read("select id, label, count from things", params![])
         .await
         .unwrap();
     assert_eq!(things.len(), 1);
@@ -82,7 +82,7 @@ async fn applied_once_and_in_order(place: &Place) {
     let at = db
         .read_one(
             "select min(applied_at), max(applied_at) from migrations",
-            vec![],
+            params![],
         )
         .await
         .unwrap()
@@ -102,7 +102,10 @@ async fn applied_once_by_many_openers(place: &Place) {
                 .await
                 .unwrap();
             db.migrate(&[FIRST, SECOND, THIRD]).await.unwrap();
-            let rows = db.read("select label from things", vec![]).await.unwrap();
+            let rows = db
+                .read("select label from things", params![])
+                .await
+                .unwrap();
             assert_eq!(rows.len(), 1);
         });
     }
@@ -155,7 +158,7 @@ async fn a_failing_one_leaves_nothing(place: &Place) {
     );
     assert!(error.source().is_some());
     assert_eq!(applied(place).await, named(&[FIRST]));
-    assert!(db.read("select id from labels", vec![]).await.is_err());
+    assert!(db.read("select id from labels", params![]).await.is_err());
     // The connection that failed is fit for use, and so is the schema.
     db.migrate(&[FIRST, SECOND, THIRD]).await.unwrap();
     assert_eq!(applied(place).await, named(&[FIRST, SECOND, THIRD]));
@@ -169,7 +172,7 @@ async fn a_name_is_only_a_name(place: &Place) {
     };
     db.migrate(&[odd]).await.unwrap();
     assert_eq!(applied(place).await, named(&[odd]));
-    db.read("select id from things", vec![]).await.unwrap();
+    db.read("select id from things", params![]).await.unwrap();
 }
 
 async fn blobs_are_known_to_later_migrations(place: &Place) {
@@ -181,7 +184,7 @@ async fn blobs_are_known_to_later_migrations(place: &Place) {
     let db = place.open().await;
     db.migrate(&[FIRST, bytes]).await.unwrap();
     let row = db
-        .read_one("select bytes from things", vec![])
+        .read_one("select bytes from things", params![])
         .await
         .unwrap()
         .unwrap();
@@ -203,10 +206,10 @@ async fn an_engine_is_asked_its_own_part_after_the_common_one(place: &Place) {
     };
     let db = place.open().await;
     db.migrate(&[FIRST, triggers]).await.unwrap();
-    let insert = Statement::new("insert into things (id) values (2)", vec![]);
+    let insert = Statement::new("insert into things (id) values (2)", params![]);
     db.write(Batch::new().with(insert)).await.unwrap();
     let row = db
-        .read_one("select label from things where id = 2", vec![])
+        .read_one("select label from things where id = 2", params![])
         .await
         .unwrap()
         .unwrap();

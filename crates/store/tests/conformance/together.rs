@@ -46,7 +46,7 @@ fn note(id: i64) -> Statement {
 }
 
 async fn noted(db: &Db) -> Vec<i64> {
-    db.read("select id from log order by id", vec![])
+    db.read("select id from log order by id", params![])
         .await
         .unwrap()
         .iter()
@@ -88,7 +88,7 @@ async fn check_one_wins(openers: Vec<Db>) {
     }
     assert_eq!(winners.len(), 1, "{winners:?}");
     let holder = db
-        .read_one("select holder from slots where id = 1", vec![])
+        .read_one("select holder from slots where id = 1", params![])
         .await
         .unwrap()
         .unwrap();
@@ -104,7 +104,7 @@ async fn nothing_is_lost_when_many_count(place: &Place) {
         tasks.spawn(async move {
             let count = Statement::new(
                 "update slots set n = n + 1 where id = 1 returning n",
-                vec![],
+                params![],
             );
             let written = db.write(Batch::new().with(count.exactly(1))).await.unwrap();
             written.rows(0)[0].int(0).unwrap()
@@ -125,9 +125,9 @@ async fn a_failing_batch_does_not_fail_its_neighbours(place: &Place) {
             match id % 4 {
                 1 => batch.with(note(100 + id)),
                 2 => batch.with(
-                    Statement::new("update slots set n = 1 where id = 99", vec![]).exactly(1),
+                    Statement::new("update slots set n = 1 where id = 99", params![]).exactly(1),
                 ),
-                3 => batch.with(Statement::new("update slots set n = null", vec![])),
+                3 => batch.with(Statement::new("update slots set n = null", params![])),
                 _ => batch,
             }
         })
@@ -249,7 +249,7 @@ async fn several_reads_are_one_snapshot(place: &Place) {
     let writer = tokio::spawn({
         let (db, done) = (db.clone(), Arc::clone(&done));
         async move {
-            let count = |sql| Statement::new(sql, vec![]).exactly(1);
+            let count = |sql| Statement::new(sql, params![]).exactly(1);
             let both = Batch::new()
                 .with(count("update slots set n = n + 1 where id = 1"))
                 .with(count("update slots set n = n + 1 where id = 2"));
@@ -268,7 +268,7 @@ async fn several_reads_are_one_snapshot(place: &Place) {
         let answers = db
             .read_all(vec![
                 Statement::new("select n from slots where id = $1", params![1]),
-                Statement::new(slowly, vec![]),
+                Statement::new(slowly, params![]),
                 Statement::new("select n from slots where id = $1", params![2]),
             ])
             .await

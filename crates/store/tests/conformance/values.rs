@@ -5,7 +5,7 @@ use std::cell::Cell;
 use jiff::Timestamp;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
-use store::{Batch, Db, ReadError, Row, Statement, Value, WriteError, params};
+use store::{Batch, Db, Param, ReadError, Row, Statement, Value, WriteError, params};
 
 use crate::place::Place;
 
@@ -33,10 +33,10 @@ const TABLE: &str = "create table things (
     bytes   blob
 );";
 
-async fn insert(db: &Db, id: i64, number: Value, words: Value, bytes: Value) {
+async fn insert(db: &Db, id: i64, number: impl Param, words: impl Param, bytes: impl Param) {
     let statement = Statement::new(
         "insert into things (id, number, words, bytes) values ($1, $2, $3, $4)",
-        vec![Value::Int(id), number, words, bytes],
+        params![id, number, words, bytes],
     )
     .exactly(1);
     db.write(Batch::new().with(statement)).await.unwrap();
@@ -72,7 +72,7 @@ async fn values_come_back(place: &Place) {
         &[0x80; 300],
     ];
     for (id, ((number, words), bytes)) in (1_i64..).zip(numbers.into_iter().zip(words).zip(bytes)) {
-        insert(&db, id, number.into(), words.into(), bytes.into()).await;
+        insert(&db, id, number, words, bytes).await;
         let row = find(&db, id).await;
         assert_eq!(row.len(), 3);
         assert_eq!(row.int(0).unwrap(), number);
@@ -113,14 +113,7 @@ async fn any_values_come_back(place: &Place) {
                 let id = ids.get() + 1;
                 ids.set(id);
                 let row = runtime.block_on(async {
-                    insert(
-                        &db,
-                        id,
-                        number.into(),
-                        words.clone().into(),
-                        bytes.clone().into(),
-                    )
-                    .await;
+                    insert(&db, id, number, &words, &bytes).await;
                     find(&db, id).await
                 });
                 let failed = |error: ReadError| TestCaseError::fail(error.to_string());
@@ -137,14 +130,7 @@ async fn one_mebibyte_comes_back(place: &Place) {
     let db = place.with_tables(TABLE).await;
     let bytes: Vec<u8> = (0..=u8::MAX).cycle().take(1 << 20).collect();
     let words = "é".repeat(1 << 19);
-    insert(
-        &db,
-        1,
-        Value::Null,
-        words.clone().into(),
-        bytes.clone().into(),
-    )
-    .await;
+    insert(&db, 1, Value::Null, &words, &bytes).await;
     let row = find(&db, 1).await;
     assert!(row.text(1).unwrap() == words);
     assert!(row.blob(2).unwrap() == bytes);
@@ -161,12 +147,12 @@ async fn instants_come_back_to_the_microsecond(place: &Place) {
     ];
     for (id, instant) in (1..).zip(instants) {
         let instant: Timestamp = instant.parse().unwrap();
-        insert(&db, id, instant.into(), Value::Null, Value::Null).await;
+        insert(&db, id, instant, Value::Null, Value::Null).await;
         assert_eq!(find(&db, id).await.timestamp(0).unwrap(), instant);
     }
 
     // Beyond what an instant can be.
-    insert(&db, 100, i64::MAX.into(), Value::Null, Value::Null).await;
+    insert(&db, 100, i64::MAX, Value::Null, Value::Null).await;
     let row = find(&db, 100).await;
     assert!(matches!(
         row.timestamp(0),
@@ -176,8 +162,8 @@ async fn instants_come_back_to_the_microsecond(place: &Place) {
 
 async fn truth_and_counts_are_numbers(place: &Place) {
     let db = place.with_tables(TABLE).await;
-    insert(&db, 1, true.into(), Value::Null, Value::Null).await;
-    insert(&db, 2, false.into(), Value::Null, Value::Null).await;
+    insert(&db, 1, true, Value::Null, Value::Null).await;
+    insert(&db, 2, false, Value::Null, Value::Null).await;
     assert!(find(&db, 1).await.bool(0).unwrap());
     assert!(!find(&db, 2).await.bool(0).unwrap());
     let row = db
@@ -211,7 +197,7 @@ async fn nulls_are_not_values(place: &Place) {
     assert!(matches!(row.text(1), Err(ReadError::Column { index: 1 })));
     assert!(matches!(row.blob(2), Err(ReadError::Column { index: 2 })));
     // Empty is not null.
-    insert(&db, 2, 0.into(), "".into(), Value::Blob(vec![])).await;
+    insert(&db, 2, 0, "", Value::Blob(&[])).await;
     let row = find(&db, 2).await;
     assert_eq!(row.opt_text(1).unwrap(), Some(""));
     assert_eq!(row.opt_blob(2).unwrap(), Some(&b""[..]));
@@ -219,7 +205,7 @@ async fn nulls_are_not_values(place: &Place) {
 
 async fn a_column_of_another_type_is_an_error(place: &Place) {
     let db = place.with_tables(TABLE).await;
-    insert(&db, 1, 1.into(), "1".into(), b"1"[..].into()).await;
+    insert(&db, 1, 1, "1", *b"1").await;
     let row = find(&db, 1).await;
     assert!(matches!(row.text(0), Err(ReadError::Column { index: 0 })));
     assert!(matches!(
@@ -244,12 +230,12 @@ async fn a_column_of_another_type_is_an_error(place: &Place) {
 
 async fn a_fraction_is_an_error(place: &Place) {
     let db = place.with_tables(TABLE).await;
-    let read = db.read("select 1.5", vec![]).await;
+    let read = db.read("select 1.5", params![]).await;
     assert!(matches!(read, Err(ReadError::Database(_))), "{read:?}");
     let written = db
         .write(Batch::new().with(Statement::new(
             "insert into things (id) values (1) returning 1.5",
-            vec![],
+            params![],
         )))
         .await;
     assert!(
@@ -261,7 +247,7 @@ async fn a_fraction_is_an_error(place: &Place) {
 async fn several_answers_are_told_apart(place: &Place) {
     let db = place.with_tables(TABLE).await;
     for id in [3_i64, 1, 2] {
-        insert(&db, id, (id * 10).into(), "words".into(), Value::Null).await;
+        insert(&db, id, id * 10, "words", Value::Null).await;
     }
     let descending = || {
         Statement::new(
@@ -301,16 +287,16 @@ async fn several_answers_are_told_apart(place: &Place) {
 
 async fn an_unknown_type_leaves_the_connection_usable(place: &Place) {
     let db = place.with_tables(TABLE).await;
-    insert(&db, 1, 1.into(), Value::Null, Value::Null).await;
+    insert(&db, 1, 1, Value::Null, Value::Null).await;
     for _ in 0..40 {
         let wrong = db
             .read_all(vec![
-                Statement::new("select id from things", vec![]),
-                Statement::new("select 1.5 from things", vec![]),
+                Statement::new("select id from things", params![]),
+                Statement::new("select 1.5 from things", params![]),
             ])
             .await;
         assert!(matches!(wrong, Err(ReadError::Database(_))), "{wrong:?}");
-        let refused = db.read("select id from nothing", vec![]).await;
+        let refused = db.read("select id from nothing", params![]).await;
         assert!(
             matches!(refused, Err(ReadError::Database(_))),
             "{refused:?}"
@@ -357,13 +343,13 @@ async fn a_text_with_a_nul_is_an_error(place: &Place) {
         .read("select id from things where words = $1", params!["\0"])
         .await;
     assert!(matches!(read, Err(ReadError::Database(_))), "{read:?}");
-    let found = db.read("select id from things", vec![]).await.unwrap();
+    let found = db.read("select id from things", params![]).await.unwrap();
     assert!(found.is_empty());
 }
 
 async fn parameters_may_repeat_and_exceed_nine(place: &Place) {
     let db = place.with_tables(TABLE).await;
-    insert(&db, 1, 11.into(), Value::Null, Value::Null).await;
+    insert(&db, 1, 11, Value::Null, Value::Null).await;
     let row = db
         .read_one(
             "select number from things
@@ -380,9 +366,15 @@ async fn parameters_may_repeat_and_exceed_nine(place: &Place) {
 async fn now_is_the_clock_of_the_database(place: &Place) {
     let db = place.with_tables(TABLE).await;
     let before = db.now().await.unwrap();
-    db.write(Batch::new().with(
-        Statement::new("insert into things (id, number) values (1, {now})", vec![]).exactly(1),
-    ))
+    db.write(
+        Batch::new().with(
+            Statement::new(
+                "insert into things (id, number) values (1, {now})",
+                params![],
+            )
+            .exactly(1),
+        ),
+    )
     .await
     .unwrap();
     let written = find(&db, 1).await.timestamp(0).unwrap();

@@ -2,7 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use store::{Batch, Statement, Value, WriteError, params};
+use store::{Batch, Statement, WriteError, params};
 
 use crate::access_token::AccessToken;
 use crate::account::{self, ACCOUNT_COLUMNS, Account, AccountView, account_columns, column};
@@ -49,9 +49,9 @@ impl Vault {
         let after = self.read_cursor("accounts", user_id, from)?;
         // Ids sort by nothing but themselves, which is all that a cursor needs. Absent names of the filter are null.
         let mut bound = params![user_id, after, i64::from(take) + 1, connections.is_empty(),];
-        bound.extend(
-            (0..MOST_FILTERS).map(|index| Value::from(connections.get(index).map(String::as_str))),
-        );
+        for index in 0..MOST_FILTERS {
+            bound.push(connections.get(index));
+        }
         let rows = self
             .db
             .read(

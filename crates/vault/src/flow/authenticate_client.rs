@@ -43,7 +43,7 @@ pub(crate) const ALGORITHMS: [Algorithm; 7] = [
 pub struct AuthenticatedClient {
     pub(crate) client: Arc<Client>,
     /// What was read of the database together with the client, in one round trip.
-    pub(crate) read_ahead: Option<ReadAhead>,
+    pub(crate) read_ahead: Option<Box<ReadAhead>>,
 }
 
 impl AuthenticatedClient {

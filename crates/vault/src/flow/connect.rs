@@ -282,8 +282,9 @@ impl Vault {
         let ticket = seal::mint(TokenKind::ConnectTicket, self.entropy.as_ref(), &self.ring);
         let mut scopes = scopes_to_ask(request.scopes, &connection.scopes);
         let mut accounts = Vec::new();
-        for row in rows.next().unwrap_or_default() {
-            accounts.push(Candidate::from_row(&row)?);
+        let rows_of_accounts = rows.next().unwrap_or_default();
+        for row in &rows_of_accounts {
+            accounts.push(Candidate::from_row(row)?);
         }
         keep_granted(&mut scopes, accounts, &request.authorization_params)?;
         let insert = Statement::new(
@@ -750,7 +751,7 @@ fn scopes_to_ask(asked: Option<Vec<String>>, configured: &[String]) -> Vec<Strin
 /// `login_hint` names, and the person is not asked to choose another.
 fn keep_granted(
     scopes: &mut Vec<String>,
-    accounts: Vec<Candidate>,
+    accounts: Vec<Candidate<'_>>,
     params: &[(String, String)],
 ) -> Result<(), Error> {
     let param = |name: &str| {
@@ -767,10 +768,10 @@ fn keep_granted(
     else {
         return Ok(());
     };
-    let requested = picked.requested_scopes()?;
-    let missing = account::missing_scopes(&requested, &picked.scopes);
+    let (granted, requested) = (picked.scopes()?, picked.requested_scopes()?);
+    let missing = account::missing_scopes(&requested, &granted);
     let before = if requested.is_empty() {
-        picked.scopes
+        granted
     } else {
         requested
     };

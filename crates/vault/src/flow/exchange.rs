@@ -23,6 +23,7 @@
 mod found;
 mod known;
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,7 +42,7 @@ use crate::connection::Connection;
 use crate::flow::authenticate_client::AuthenticatedClient;
 use crate::flow::refresh::Wanted;
 use crate::flow::worker::{self, WorkerRequest};
-use crate::refresh_token;
+use crate::refresh_token::Judged;
 use crate::token_set::{Freshness, Margins, Target, Token, TokenSet};
 use crate::{AccountSelection, Caller, Error, Event, EventKind, Fault, Reason, Refusal, Vault};
 use found::{Found, Subject};
@@ -128,11 +129,11 @@ impl Vault {
                 request,
                 self.settings.account_selection,
             )?;
-            event.account_id = Some(account.id.clone());
+            event.account_id = Some(account.id.to_owned());
             let profile = connection
                 .profile(self)
                 .ok_or(Reason::ProviderClientMisconfigured)?;
-            let tokens = TokenSet::open(self, &account.id, account.generation, &account.token_set)?;
+            let tokens = TokenSet::open(self, account.id, account.generation, account.token_set)?;
             let allowed = principal.allowed_scopes.as_ref();
             let target = pick_token(&account, profile, &tokens, request, allowed)?;
             let token = tokens.get(&target);
@@ -152,7 +153,7 @@ impl Vault {
                 .min_ttl
                 .filter(|_| round == 0)
                 .map(Duration::from_secs);
-            let margins = Margins::of(&self.settings, profile, &account.id);
+            let margins = Margins::of(&self.settings, profile, account.id);
             let wanted = Wanted {
                 since: token.map(|token| token.since),
                 target,
@@ -171,7 +172,7 @@ impl Vault {
                 && (!stale || (is_last && alive.is_some()))
             {
                 if freshness(None) == Freshness::Ageing && round == 0 && renewable {
-                    self.refresh_behind(&account.id, wanted, caller);
+                    self.refresh_behind(account.id, wanted, caller);
                 }
                 // Step 8.
                 let served = Served {
@@ -194,7 +195,7 @@ impl Vault {
                 self.settings.refresh_wait
             };
             match self
-                .refresh_account(&account.id, wanted, patience, caller)
+                .refresh_account(account.id, wanted, patience, caller)
                 .await
             {
                 Ok(()) => {}
@@ -216,23 +217,28 @@ impl Vault {
         request: Option<&TokenRequest>,
     ) -> Result<ClientWithSecret, Error> {
         let exchange = self.subject_ahead(request).await;
-        let asked = exchange.as_ref().map(|(subject, exchange)| Asked {
-            client_id,
-            secret_id,
-            connection: &exchange.connection,
-            subject,
+        let asked = exchange.as_ref().map(|(subject, exchange)| {
+            let asked = Asked {
+                client_id,
+                secret_id,
+                connection: &exchange.connection,
+                subject,
+            };
+            (asked, *exchange)
         });
-        if let Some(asked) = asked
+        if let Some((asked, request)) = asked
             && let Some(known) = self.known.of(asked)
-            && let Some(found) = self.load_beside(&known, asked.subject).await?
+            && let Some(found) = self.load_beside(request, &known, asked.subject).await?
         {
             return Ok(ClientWithSecret {
                 client: Some(Arc::clone(&known.client)),
                 secret: Some(known.secret.clone()),
-                read_ahead: exchange.map(|(subject, _)| ReadAhead {
-                    subject,
-                    found,
-                    known: Some(known),
+                read_ahead: exchange.map(|(subject, _)| {
+                    Box::new(ReadAhead {
+                        subject,
+                        found,
+                        known: Some(known),
+                    })
                 }),
             });
         }
@@ -278,7 +284,7 @@ impl Vault {
         client_id: &str,
         asked: Vec<Statement>,
         request: Option<&TokenRequest>,
-    ) -> Result<(Vec<Vec<Row>>, Option<ReadAhead>), Error> {
+    ) -> Result<(Vec<Vec<Row>>, Option<Box<ReadAhead>>), Error> {
         let exchange = self.subject_ahead(request).await;
         self.read_together(client_id, asked, exchange).await
     }
@@ -288,7 +294,7 @@ impl Vault {
         client_id: &str,
         mut asked: Vec<Statement>,
         exchange: Option<(Subject, &VaultExchange)>,
-    ) -> Result<(Vec<Vec<Row>>, Option<ReadAhead>), Error> {
+    ) -> Result<(Vec<Vec<Row>>, Option<Box<ReadAhead>>), Error> {
         let Some((subject, exchange)) = exchange else {
             return Ok((self.db.read_all(asked).await?, None));
         };
@@ -300,7 +306,7 @@ impl Vault {
             found,
             known: None,
         };
-        Ok((answers, Some(ahead)))
+        Ok((answers, Some(Box::new(ahead))))
     }
 
     /// Step 2 ahead of its turn. None where the request is no exchange, or one that step 2 will refuse.
@@ -341,7 +347,7 @@ impl Vault {
         known: Option<&Known>,
     ) -> Result<Found, Error> {
         if let Some(known) = known
-            && let Some(found) = self.load_beside(known, subject).await?
+            && let Some(found) = self.load_beside(request, known, subject).await?
         {
             return Ok(found);
         }
@@ -351,8 +357,15 @@ impl Vault {
     }
 
     /// Step 3 where the configuration is known. None where it is another by now.
-    async fn load_beside(&self, known: &Known, subject: &Subject) -> Result<Option<Found>, Error> {
-        let statement = subject.statement_of_user(&known.connection.connection.id);
+    async fn load_beside(
+        &self,
+        request: &VaultExchange,
+        known: &Known,
+        subject: &Subject,
+    ) -> Result<Option<Found>, Error> {
+        let hint = request.login_hint.as_deref();
+        let is_named = Candidate::is_named_for(hint, self.settings.account_selection);
+        let statement = subject.statement_of_user(&known.connection.connection.id, is_named);
         let mut answers = self.db.read_all(vec![statement]).await?;
         Found::beside(known, subject, answers.pop().unwrap_or_default())
     }
@@ -374,18 +387,16 @@ impl Vault {
     ) -> Result<Principal, Error> {
         match subject {
             Subject::RefreshToken(presented) => {
-                let stored = found
-                    .subject
-                    .as_ref()
-                    .map(refresh_token::from_row)
-                    .transpose()?
-                    .ok_or(Reason::SubjectRefreshTokenInvalid)?;
-                let live = stored
-                    .check(presented, client, self.now(), &self.ring)
-                    .ok_or(Reason::SubjectRefreshTokenInvalid)?;
+                let row = found.subject.as_ref();
+                let row = row.ok_or(Reason::SubjectRefreshTokenInvalid)?;
+                let token = Judged::from_row(row)?;
+                let now = self.now();
+                if !token.holds(presented, client, now, &self.ring) {
+                    return Err(Reason::SubjectRefreshTokenInvalid.into());
+                }
                 Ok(Principal {
-                    use_of_subject: stored.touch_statement(&presented.id, client, self.now()),
-                    user_id: live.user_id,
+                    use_of_subject: token.touch_statement(&presented.id, client, now),
+                    user_id: token.user_id.to_owned(),
                     allowed_scopes: None,
                 })
             }
@@ -453,7 +464,7 @@ impl Vault {
             token,
             use_of_subject,
         } = served;
-        let scope = scopes_of(account, token).join(" ");
+        let scope = scopes_of(account, token)?.join(" ");
         let expires_in = token.seconds_left(self.now()).unwrap_or(LONGEST_ANSWER);
         event.connection = Some(connection.name.clone());
         event.scopes = Some(scope.clone());
@@ -492,7 +503,7 @@ impl Vault {
             issued_token_type: Some(request.requested_token_type.as_str().to_owned()),
             id_token: None,
             refresh_token: None,
-            variables: account.variables.clone(),
+            variables: account.variables()?,
         })
     }
 }
@@ -500,7 +511,7 @@ impl Vault {
 /// What is handed out.
 struct Served<'a> {
     connection: &'a Connection,
-    account: &'a Candidate,
+    account: &'a Candidate<'a>,
     token: &'a Token,
     /// As in [`Principal`].
     use_of_subject: Option<Statement>,
@@ -511,7 +522,7 @@ pub(crate) struct ClientWithSecret {
     pub(crate) client: Option<Arc<Client>>,
     pub(crate) secret: Option<StoredSecret>,
     /// Nothing comes along where the request is no exchange, or one that step 2 refuses: it will do so in its turn.
-    pub(crate) read_ahead: Option<ReadAhead>,
+    pub(crate) read_ahead: Option<Box<ReadAhead>>,
 }
 
 /// An exchange's steps 2 and 3, done together with the reading of its client.
@@ -529,12 +540,12 @@ impl std::fmt::Debug for ReadAhead {
 }
 
 /// Step 6.
-fn pick_account(
-    rows: &[Row],
+fn pick_account<'a>(
+    rows: &'a [Row],
     principal: &Principal,
     request: &VaultExchange,
     selection: AccountSelection,
-) -> Result<Candidate, Error> {
+) -> Result<Candidate<'a>, Error> {
     let mut accounts = Vec::with_capacity(rows.len());
     for row in rows {
         let account = Candidate::from_row(row)?;
@@ -545,11 +556,7 @@ fn pick_account(
     }
     // Here, because the engines would sort whole rows, and SQLite makes a table of its own for it even where there is one.
     accounts.sort_by(candidate::most_recently_connected_first);
-    Ok(candidate::select(
-        accounts,
-        request.login_hint.as_deref(),
-        selection,
-    )?)
+    candidate::select(accounts, request.login_hint.as_deref(), selection)
 }
 
 /// Whether a refresh failed for good: no token is served after that.
@@ -568,8 +575,11 @@ fn may_exchange(client: &Client) -> bool {
 }
 
 /// What a token is good for.
-fn scopes_of<'a>(account: &'a Candidate, token: &'a Token) -> &'a [String] {
-    token.scopes.as_deref().unwrap_or(&account.scopes)
+fn scopes_of<'a>(account: &Candidate<'_>, token: &'a Token) -> Result<Cow<'a, [String]>, Error> {
+    Ok(match &token.scopes {
+        Some(scopes) => Cow::Borrowed(scopes),
+        None => Cow::Owned(account.scopes()?),
+    })
 }
 
 /// Whether an answer must not be wider than what was asked for. On Auth0's refresh and access token exchange `scope` has
@@ -580,12 +590,12 @@ fn is_strict(request: &VaultExchange, allowed: Option<&BTreeSet<String>>) -> boo
 
 /// Step 6: the token that covers what is asked for, without being asked for it one by one where the grant's own does.
 fn pick_token(
-    account: &Candidate,
+    account: &Candidate<'_>,
     profile: &Profile,
     tokens: &TokenSet,
     request: &VaultExchange,
     allowed: Option<&BTreeSet<String>>,
-) -> Result<Target, Reason> {
+) -> Result<Target, Error> {
     let Some(asked) = &request.scope else {
         return Ok(Target::Whole);
     };
@@ -598,11 +608,11 @@ fn pick_token(
     if asked.is_empty() {
         return Ok(Target::Whole);
     }
-    if !covered(&account.scopes) {
-        return Err(Reason::ScopeMissing);
+    if !covered(&account.scopes()?) {
+        return Err(Reason::ScopeMissing.into());
     }
-    let whole = scopes_of(account, &tokens.whole);
-    if covered(whole) && !(is_strict(request, allowed) && asked.len() < whole.len()) {
+    let whole = scopes_of(account, &tokens.whole)?;
+    if covered(&whole) && !(is_strict(request, allowed) && asked.len() < whole.len()) {
         return Ok(Target::Whole);
     }
     let further = tokens.further().find(|(_, token)| {
@@ -625,7 +635,7 @@ fn pick_token(
             asked.into_iter().map(str::to_owned).collect(),
         ))
     } else {
-        Err(Reason::ScopeMissing)
+        Err(Reason::ScopeMissing.into())
     }
 }
 
@@ -648,20 +658,24 @@ fn one_resource(scopes: &BTreeSet<&str>, usual: Option<&str>) -> bool {
 /// A token is not answered where it is wider than it may be. A narrow one that is not there yet is checked by what will
 /// be asked for.
 fn check_token(
-    account: &Candidate,
+    account: &Candidate<'_>,
     token: Option<&Token>,
     target: &Target,
     request: &VaultExchange,
     allowed: Option<&BTreeSet<String>>,
-) -> Result<(), Reason> {
-    let asked: Vec<String>;
+) -> Result<(), Error> {
+    // A provider that is asked for less may give more.
+    let narrow = match target {
+        Target::Narrow(asked) if is_strict(request, allowed) => Some(asked),
+        _ => None,
+    };
+    if allowed.is_none() && narrow.is_none() {
+        return Ok(());
+    }
     let scopes = match (token, target) {
-        (Some(token), _) => scopes_of(account, token),
-        (None, Target::Narrow(scopes)) => {
-            asked = scopes.iter().cloned().collect();
-            &asked
-        }
-        (None, Target::Further(_) | Target::Whole) => &account.scopes,
+        (Some(token), _) => scopes_of(account, token)?,
+        (None, Target::Narrow(scopes)) => scopes.iter().cloned().collect(),
+        (None, Target::Further(_) | Target::Whole) => account.scopes()?.into(),
     };
     if let Some(allowed) = allowed {
         // These name the protocol, not a right at the provider.
@@ -669,16 +683,15 @@ fn check_token(
             !matches!(scope.as_str(), "openid" | "offline_access") && !allowed.contains(scope)
         });
         if beyond {
-            return Err(Reason::PrivilegedAccessNotGranted);
+            return Err(Reason::PrivilegedAccessNotGranted.into());
         }
     }
-    // A provider that was asked for less and gave more.
-    if let (Target::Narrow(asked), true) = (target, is_strict(request, allowed))
+    if let Some(asked) = narrow
         && scopes
             .iter()
             .any(|scope| !account::is_protocol_scope(scope) && !asked.contains(scope))
     {
-        return Err(Reason::ScopeMissing);
+        return Err(Reason::ScopeMissing.into());
     }
     Ok(())
 }

@@ -29,7 +29,7 @@ impl Vault {
         let (select, count) = api::list_statements();
         let mut filters = params![!identifiers.is_empty()];
         for index in 0..MOST_IDENTIFIERS {
-            filters.push(identifiers.get(index).map_or("", String::as_str).into());
+            filters.push(identifiers.get(index).map_or("", String::as_str));
         }
         let query = ListQuery {
             name: "apis",

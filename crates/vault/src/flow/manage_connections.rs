@@ -87,7 +87,7 @@ impl Vault {
         let mut filters = params![name.as_str()];
         for index in 0..5 {
             let strategy = filter.strategies.get(index).map_or("", String::as_str);
-            filters.push(strategy.into());
+            filters.push(strategy);
         }
         let query = ListQuery {
             name: "connections",

@@ -218,7 +218,7 @@ impl Vault {
         if let Window::After { cursor, take } = window {
             let from = cursor.as_deref().unwrap_or_default();
             let mut bound = params![from, i64::from(*take)];
-            bound.extend(filters);
+            bound.append(&filters);
             let rows = self.db.read(AFTER, bound).await?;
             let items: Vec<LogEntry> = rows.iter().map(entry).collect::<Result<_, _>>()?;
             return Ok(Listed {

@@ -211,7 +211,7 @@ impl Vault {
             return Ok(Some(successor.reveal().to_owned()));
         }
         if client.refresh_token.rotation_type == Rotation::NonRotating {
-            match stored.touch_statement(&presented.id, client, now) {
+            match stored.judged().touch_statement(&presented.id, client, now) {
                 Some(touch) => {
                     let record = self.audit_statement(&recorded, caller, now);
                     self.db.write(Batch::new().with(touch).with(record)).await?;

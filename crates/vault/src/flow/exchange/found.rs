@@ -7,14 +7,14 @@
 
 use std::sync::Arc;
 
-use store::{Row, Statement, Value, params};
+use store::{Params, Row, Statement, params};
 
 use super::known::Known;
 use crate::access_token::{self, LIVENESS_COLUMNS, VerifiedAccessToken};
 use crate::candidate::candidate_columns;
 use crate::connection::{CONNECTION_COLUMNS, ConnectionForClient, connection_columns};
 use crate::flow::worker::{self, USER_COLUMNS, WORKER_KEY_COLUMNS, WorkerKey, WorkerRequest};
-use crate::refresh_token::{self, STORED_COLUMNS};
+use crate::refresh_token::{self, JUDGED_COLUMNS};
 use crate::{Error, Vault};
 
 // The connection of the name `$connection` as the client `$client` may see it, and the accounts there of `$user`.
@@ -64,6 +64,32 @@ macro_rules! mark {
     };
 }
 
+// The two texts that read the columns of a subject and its user's accounts: with what those are called, and without.
+macro_rules! of_user {
+    ($columns:expr, $tables:expr) => {
+        [
+            concat!(
+                "select ",
+                $columns,
+                ", ",
+                candidate_columns!(),
+                " from ",
+                $tables,
+                "limit 1000"
+            ),
+            concat!(
+                "select ",
+                $columns,
+                ", ",
+                candidate_columns!(unnamed),
+                " from ",
+                $tables,
+                "limit 1000"
+            ),
+        ]
+    };
+}
+
 /// A subject token of which nothing is known yet that only the database knows.
 pub(super) enum Subject {
     AccessToken(VerifiedAccessToken),
@@ -92,7 +118,7 @@ impl Subject {
                 concat!(
                     "select ",
                     mark!(),
-                    refresh_token::stored_columns!(),
+                    refresh_token::judged_columns!(),
                     target_columns!("$3"),
                     " from ",
                     refresh_token::stored_tables!(),
@@ -131,55 +157,42 @@ impl Subject {
         }
     }
 
-    /// Asks only for what is the user's.
-    pub(super) fn statement_of_user(&self, connection_id: &str) -> Statement {
-        match self {
-            Self::RefreshToken(token) => Statement::new(
+    /// Asks only for what is the user's, and for what accounts are called only where that matters.
+    pub(super) fn statement_of_user(&self, connection_id: &str, is_named: bool) -> Statement {
+        let [named, unnamed] = match self {
+            Self::RefreshToken(_) => of_user!(
+                concat!(mark!(), refresh_token::judged_columns!(known client)),
                 concat!(
-                    "select ",
-                    mark!(),
-                    refresh_token::stored_columns!(known client),
-                    ", ",
-                    candidate_columns!(),
-                    " from ",
                     refresh_token::stored_tables!(),
                     account_tables!("$2", "z.user_id"),
-                    "where r.id = $1 limit 1000"
-                ),
-                params![token.id.as_str(), connection_id],
+                    "where r.id = $1 "
+                )
             ),
-            Self::AccessToken(token) => Statement::new(
+            Self::AccessToken(_) => of_user!(
+                concat!("m.mark, ", access_token::known_liveness_columns!()),
                 concat!(
-                    "select m.mark, ",
-                    access_token::known_liveness_columns!(),
-                    ", ",
-                    candidate_columns!(),
-                    " from configuration_mark m ",
+                    "configuration_mark m ",
                     access_token::known_liveness_tables!(),
-                    account_tables!("$3", "z.user_id"),
-                    "limit 1000"
-                ),
-                with(token.known_liveness_params(), [connection_id]),
+                    account_tables!("$3", "z.user_id")
+                )
             ),
-            Self::Worker(request) => Statement::new(
-                concat!(
-                    "select m.mark, ",
-                    worker::user_columns!("$1"),
-                    ", ",
-                    candidate_columns!(),
-                    " from configuration_mark m ",
-                    account_tables!("$2", "$1"),
-                    "limit 1000"
-                ),
-                params![request.unverified_user_id(), connection_id],
+            Self::Worker(_) => of_user!(
+                concat!("m.mark, ", worker::user_columns!("$1")),
+                concat!("configuration_mark m ", account_tables!("$2", "$1"))
             ),
-        }
+        };
+        let params = match self {
+            Self::RefreshToken(token) => params![token.id.as_str(), connection_id],
+            Self::AccessToken(token) => with(token.known_liveness_params(), [connection_id]),
+            Self::Worker(request) => params![request.unverified_user_id(), connection_id],
+        };
+        Statement::new(if is_named { named } else { unnamed }, params)
     }
 
     /// How many columns of the answer are the subject's.
     fn columns(&self) -> usize {
         match self {
-            Self::RefreshToken(_) => STORED_COLUMNS,
+            Self::RefreshToken(_) => JUDGED_COLUMNS,
             Self::AccessToken(_) => LIVENESS_COLUMNS,
             Self::Worker(_) => USER_COLUMNS,
         }
@@ -194,8 +207,10 @@ impl Subject {
     }
 }
 
-fn with<const N: usize>(mut params: Vec<Value>, more: [&str; N]) -> Vec<Value> {
-    params.extend(more.map(Value::from));
+fn with<const N: usize>(mut params: Params, more: [&str; N]) -> Params {
+    for text in more {
+        params.push(text);
+    }
     params
 }
 
