@@ -35,9 +35,8 @@ enum Column {
     Text(Range<usize>),
 }
 
-/// What a column takes of a row's texts and bytes, so that they seldom grow.
+/// What a column takes of a row's texts, so that they seldom grow.
 const USUAL_TEXT: usize = 24;
-const USUAL_BYTES: usize = 8;
 
 impl Cells {
     /// With room for so many columns.
@@ -45,7 +44,8 @@ impl Cells {
         Self {
             columns: Vec::with_capacity(columns),
             texts: String::with_capacity(columns * USUAL_TEXT),
-            bytes: Vec::with_capacity(columns * USUAL_BYTES),
+            // Most have none.
+            bytes: Vec::new(),
         }
     }
 

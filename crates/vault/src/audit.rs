@@ -283,7 +283,26 @@ impl Event {
         self.details.add(name, &value);
         self
     }
+
+    /// How many facts there are, for [`forget_since`](Self::forget_since).
+    pub(crate) fn told(&self) -> Told {
+        Told(self.details.0.len())
+    }
+
+    /// Adds a fact to the details where they are: never a token, secret or code.
+    pub(crate) fn tell(&mut self, name: &str, value: impl Serialize) {
+        self.details.add(name, &value);
+    }
+
+    /// Forgets the facts that were added since.
+    pub(crate) fn forget_since(&mut self, Told(length): Told) {
+        self.details.0.truncate(length);
+    }
 }
+
+/// How far an event's details had come.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Told(usize);
 
 impl Vault {
     /// Writes one row and returns when it is durable.
@@ -427,6 +446,12 @@ mod tests {
             .detail("nothing", None::<&str>);
         let all = json!({"text": "\"quoted\" \u{1}", "numbers": [1, 2], "nothing": null});
         assert_eq!(json(&event), all);
+        let mut more = event.clone();
+        let told = more.told();
+        more.tell("more", true);
+        assert_eq!(json(&more)["more"], json!(true));
+        more.forget_since(told);
+        assert_eq!(json(&more), all);
         // What is no JSON spoils nothing.
         let strange = std::collections::HashMap::from([((1, 2), 3)]);
         assert_eq!(json(&event.detail("strange", strange)), all);

@@ -41,13 +41,13 @@ pub(crate) struct QueryFields(pub(crate) Params);
 /// A JSON document of so many bytes at most, each object's names once.
 pub(crate) struct JsonBody<const MOST: usize = MOST_BYTES>(pub(crate) Value);
 
-/// The values of the `Authorization` header, for who needs no other header.
-pub(crate) struct Authorization(HeaderMap);
+/// The `Authorization` header, for who needs no other header.
+pub(crate) struct Authorization(Single<String>);
 
 impl Authorization {
-    /// As in [`authorization`].
+    /// Its text, as [`authorization`] tells it.
     pub(crate) fn text(&self) -> Result<Option<&str>, Failure> {
-        authorization(&self.0)
+        self.0.readable().map(|text| text.map(String::as_str))
     }
 }
 
@@ -55,11 +55,11 @@ impl<S: Send + Sync> FromRequestParts<S> for Authorization {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        let mut only = HeaderMap::new();
-        for value in parts.headers.get_all(AUTHORIZATION) {
-            only.append(AUTHORIZATION, value.clone());
-        }
-        Ok(Self(only))
+        Ok(Self(match single(&parts.headers, &AUTHORIZATION) {
+            Single::Absent => Single::Absent,
+            Single::Text(text) => Single::Text(text.to_owned()),
+            Single::Unreadable => Single::Unreadable,
+        }))
     }
 }
 
@@ -118,11 +118,8 @@ impl<S: Send + Sync> FromRequestParts<S> for QueryFields {
 
 /// The `Authorization` header, which there is at most once.
 pub(crate) fn authorization(headers: &HeaderMap) -> Result<Option<&str>, Failure> {
-    match single(headers, &AUTHORIZATION) {
-        Single::Absent => Ok(None),
-        Single::Text(text) => Ok(Some(text)),
-        Single::Unreadable => Err(HttpRefusal::BearerMalformed.into()),
-    }
+    let header = single(headers, &AUTHORIZATION);
+    header.readable().map(Option::<&&str>::copied)
 }
 
 /// The token of `Authorization: Bearer`. RFC 6750 §2.1; the scheme's case does not matter.
@@ -266,14 +263,25 @@ fn media_type(headers: &HeaderMap) -> Option<String> {
     Some(media_type)
 }
 
-enum Single<'a> {
+enum Single<T> {
     Absent,
-    Text(&'a str),
+    Text(T),
     /// More than once, or not printable ASCII.
     Unreadable,
 }
 
-fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Single<'a> {
+impl<T> Single<T> {
+    /// Of a header that has to be readable where it is there.
+    fn readable(&self) -> Result<Option<&T>, Failure> {
+        match self {
+            Self::Absent => Ok(None),
+            Self::Text(text) => Ok(Some(text)),
+            Self::Unreadable => Err(HttpRefusal::BearerMalformed.into()),
+        }
+    }
+}
+
+fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Single<&'a str> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
         (None, _) => Single::Absent,

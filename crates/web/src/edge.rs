@@ -29,6 +29,9 @@ use crate::limiter::Standing;
 /// The longest path and query that is looked at. `/authorize` with every parameter stays well below.
 const MOST_URI_BYTES: usize = 32 * 1024;
 
+/// What an answer gets beside its own headers, so that their table grows once.
+const USUAL_HEADERS: usize = 10;
+
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What handlers note for the edge: facts for the log line and the rate limit headers.
@@ -195,6 +198,7 @@ fn add_rate_headers(response: &mut Response, standing: Standing) {
 
 fn add_common_headers(response: &mut Response, caller: &Caller, app: &App) {
     let headers = response.headers_mut();
+    headers.reserve(USUAL_HEADERS);
     if let Ok(request_id) = HeaderValue::from_str(&caller.request_id) {
         headers.insert(X_REQUEST_ID, request_id);
     }

@@ -468,32 +468,31 @@ impl Vault {
         let expires_in = token.seconds_left(self.now()).unwrap_or(LONGEST_ANSWER);
         event.connection = Some(connection.name.clone());
         event.scopes = Some(scope.clone());
-        let event = event
-            .clone()
-            .detail("expires_in", expires_in)
-            .detail("generation", account.generation)
-            .detail(
-                "token_thumbprint",
-                seal::sha256_hex_thumbprint(token.access_token.reveal().as_bytes()),
-            );
-        match use_of_subject {
-            None => self.audit(&event, caller).await?,
-            Some(used) => {
-                let recorded = self.audit_statement(&event, caller, self.now());
-                let both = Batch::new().with(used).with(recorded);
-                let written = match request.subject_token_type {
-                    // Two inserts, as good as the audit row alone.
-                    SubjectTokenType::WorkerJwt => self.db.append(both).await,
-                    _ => self.db.write(both).await.map(drop),
-                };
-                match written {
-                    Ok(()) => {}
-                    Err(WriteError::UniqueViolation { statement: 0 }) => {
-                        return Err(worker::used_before());
-                    }
-                    Err(error) => return Err(error.into()),
-                }
-            }
+        let told = event.told();
+        event.tell("expires_in", expires_in);
+        event.tell("generation", account.generation);
+        event.tell(
+            "token_thumbprint",
+            seal::sha256_hex_thumbprint(token.access_token.reveal().as_bytes()),
+        );
+        let recorded = self.audit_statement(event, caller, self.now());
+        let is_used_up = use_of_subject.is_some();
+        let batch = match use_of_subject {
+            None => Batch::new().with(recorded),
+            Some(used) => Batch::new().with(used).with(recorded),
+        };
+        let written = match request.subject_token_type {
+            SubjectTokenType::RefreshToken if is_used_up => self.db.write(batch).await.map(drop),
+            // Inserts, and nothing beside them.
+            _ => self.db.append(batch).await,
+        };
+        if let Err(error) = written {
+            // Of a token that is not given, nothing is told.
+            event.forget_since(told);
+            return Err(match error {
+                WriteError::UniqueViolation { statement: 0 } if is_used_up => worker::used_before(),
+                error => error.into(),
+            });
         }
         Ok(TokenResponse {
             access_token: token.access_token.reveal().to_owned(),
