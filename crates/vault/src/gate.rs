@@ -92,8 +92,14 @@ impl Gates {
         gates.entry(key.to_owned()).or_default().limited_until = Some(later(now, wait));
     }
 
-    /// The provider did not answer about this account.
-    pub(crate) fn silent(&self, key: &str, account_id: &str, now: Timestamp, chance: u8) {
+    /// The provider did not answer about this account; until when the gate is closed, if it is.
+    pub(crate) fn silent(
+        &self,
+        key: &str,
+        account_id: &str,
+        now: Timestamp,
+        chance: u8,
+    ) -> Option<Timestamp> {
         let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
         let gate = gates.entry(key.to_owned()).or_default();
         if gate.silent.len() < THRESHOLD {
@@ -102,6 +108,7 @@ impl Gates {
         if gate.silent.len() >= THRESHOLD {
             gate.closed_until = Some(paused(now, chance));
         }
+        gate.closed_until
     }
 }
 
@@ -158,7 +165,8 @@ mod tests {
         let gates = Gates::default();
         for account in 0..THRESHOLD {
             assert!(gates.admit("p", MANY, at(0), 0).is_ok());
-            gates.silent("p", &account.to_string(), at(0), 0);
+            let closed_until = gates.silent("p", &account.to_string(), at(0), 0);
+            assert_eq!(closed_until, (account + 1 == THRESHOLD).then(|| at(5)));
         }
         assert_eq!(
             gates.admit("p", MANY, at(1), 0),

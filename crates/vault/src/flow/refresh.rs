@@ -400,7 +400,7 @@ impl Vault {
                 return Err(error);
             }
         };
-        self.tell_gate(&plan, &answer);
+        let closed_until = self.tell_gate(&plan, &answer);
         match answer {
             Ok(answer) => self.keep(plan, profile, answer, &lease, caller).await,
             Err(failure) => {
@@ -411,17 +411,19 @@ impl Vault {
                     failure.status = failure.status,
                     "the provider did not refresh a token"
                 );
-                self.record_failure(&plan, failure, &lease, called_at, caller)
+                self.record_failure(&plan, failure, &lease, (called_at, closed_until), caller)
                     .await
             }
         }
     }
 
-    fn tell_gate(&self, plan: &Plan, answer: &Result<TokenAnswer, Failure>) {
+    /// Until when the gate is closed, where the provider did not answer.
+    fn tell_gate(&self, plan: &Plan, answer: &Result<TokenAnswer, Failure>) -> Option<Timestamp> {
         let (gate, now) = (plan.connection.gate(), self.now());
         match answer.as_ref().map_err(|failure| &failure.kind) {
             Err(FailureKind::OutcomeUnknown | FailureKind::Unavailable) => {
-                self.gates
+                return self
+                    .gates
                     .silent(&gate, &plan.account.id, now, self.chance());
             }
             Err(FailureKind::RateLimited {
@@ -429,6 +431,7 @@ impl Vault {
             }) => self.gates.limited(&gate, *wait, now),
             _ => self.gates.answered(&gate),
         }
+        None
     }
 
     /// Calls the provider and renews the lease while it thinks.
@@ -574,7 +577,7 @@ impl Vault {
         plan: &Plan,
         failure: Failure,
         lease: &Lease,
-        called_at: Timestamp,
+        (called_at, closed_until): (Timestamp, Option<Timestamp>),
         caller: &Caller,
     ) -> Result<(), Error> {
         let class = failure::class(&failure.kind);
@@ -615,6 +618,12 @@ impl Vault {
             called_at,
             self.chance(),
         );
+        // A probe. While the gate is closed it is the gate that spares the provider; the account is to wait no longer
+        // than all others do for an outage that is not its own.
+        let retry_at = match (&failure.kind, closed_until) {
+            (FailureKind::Unavailable, Some(until)) => retry_at.min(until),
+            _ => retry_at,
+        };
         // Sent without a usable answer: the provider may have rotated. The intent stays uncertain.
         let outcome = match failure.kind {
             FailureKind::OutcomeUnknown | FailureKind::InvalidResponse => "unknown",

@@ -215,6 +215,41 @@ async fn f_13_an_outage_with_ten_thousand_accounts_due() {
     assert_eq!(endpoint.calls.load(Ordering::SeqCst), calls);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn f_13_who_probed_through_a_long_outage_waits_no_longer_than_the_others() {
+    const PROBES: usize = 6;
+    let folder = tempfile::tempdir().unwrap();
+    let endpoint = Arc::new(Endpoint::default());
+    let origin = serve(Arc::clone(&endpoint)).await;
+    let clock = Arc::new(MovableClock::new(
+        Timestamp::from_second(1_800_000_000).unwrap(),
+    ));
+    let url = format!("sqlite:{}", folder.path().join("vault.db").display());
+    let vault = open(&url, &[&origin], Arc::clone(&clock)).await;
+    let connection_id = crm(&vault, "crm", &origin).await;
+    let user_id = dana(&vault).await;
+    seed(&vault, &connection_id, &user_id, 0..PROBES).await;
+    let round = async || {
+        vault.keep_alive().await.unwrap();
+        vault.land().await;
+        clock.advance(Duration::from_secs(1));
+    };
+
+    endpoint.away.store(true, Ordering::SeqCst);
+    for _ in 0..30 * 60 {
+        round().await;
+    }
+    let failures = "select max(failures) from accounts";
+    assert!(count(&vault, failures).await > 5, "nobody probed for long");
+
+    endpoint.away.store(false, Ordering::SeqCst);
+    for _ in 0..10 {
+        round().await;
+    }
+    let refreshed = "select count(*) from accounts where generation = 2 and failure is null";
+    assert_eq!(count(&vault, refreshed).await, PROBES as u64);
+}
+
 /// A listener that takes connections and never says a word.
 async fn silence() -> (String, tokio::task::JoinHandle<()>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
