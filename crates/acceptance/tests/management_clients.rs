@@ -11,6 +11,7 @@ use oauth::grant;
 use reqwest::Method;
 use seal::{Algorithm, SigningKey};
 use serde_json::{Value, json};
+use store::params;
 
 async fn created(world: &mut World, admin: &str, body: Value) -> Value {
     let reply = world

@@ -9,6 +9,7 @@
 use acceptance::{World, story};
 use reqwest::Method;
 use serde_json::{Value, json};
+use store::params;
 
 /// The id of the connection that every story has.
 async fn sandbox(world: &World) -> String {

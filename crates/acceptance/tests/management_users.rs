@@ -9,6 +9,7 @@
 use acceptance::{World, story};
 use reqwest::Method;
 use serde_json::{Value, json};
+use store::params;
 
 async fn made(world: &mut World, admin: &str, body: &Value) -> Value {
     let reply = world
@@ -305,11 +306,11 @@ story!(a_consent_that_is_taken_back_is_asked_for_again, |world| {
     world
         .execute(
             "insert into consents (user_id, client_id, audience, scopes, granted_at) values ($1, $2, $3, $4, 1)",
-            vec![
-                user.as_str().into(),
-                client.as_str().into(),
-                acceptance::DEMO_API.into(),
-                "read:reports".into(),
+            params![
+                user.as_str(),
+                client.as_str(),
+                acceptance::DEMO_API,
+                "read:reports",
             ],
         )
         .await;

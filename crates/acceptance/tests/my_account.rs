@@ -14,6 +14,7 @@ use reqwest::Method;
 use reqwest::header::HeaderMap;
 use sandbox::Behaviour;
 use serde_json::{Value, json};
+use store::params;
 use web::WebOptions;
 
 const JSON: &str = "application/json";

@@ -123,10 +123,6 @@ impl Params {
     }
 
     /// Adds one.
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "a list of parameters is written without references"
-    )]
     pub fn push(&mut self, param: impl Param) {
         self.0.push(param.value());
     }
