@@ -54,6 +54,41 @@ story!(
     }
 );
 
+story!(
+    without_offline_access_a_subject_token_ends_with_its_session,
+    |world| {
+        let login = world.connected().await?;
+        let bodies = [
+            world.refresh_exchange(&login.refresh_token),
+            world.access_exchange(&login.access_token),
+        ];
+        let revoke = "update sessions set revoked_at = $1";
+        let scoped = "update authorizations set scope = $1";
+        for (scope, outlives) in [
+            ("openid offline_access profile", true),
+            ("offline_access", true),
+            ("offline_access openid", true),
+            ("openid offline_access", true),
+            ("openid profile", false),
+            ("", false),
+            // Words that are only like it.
+            ("openid my_offline_access", false),
+            ("offline_access2 openid", false),
+            ("openid offline access", false),
+            ("openid offline.access Offline_Access", false),
+        ] {
+            world.execute(scoped, params![scope]).await;
+            for (revoked_at, works) in [(None, true), (Some(1_i64), outlives)] {
+                world.execute(revoke, params![revoked_at]).await;
+                for body in &bodies {
+                    let answer = world.token(body).await?;
+                    assert_eq!(answer.is_ok(), works, "{scope:?}, session {revoked_at:?}");
+                }
+            }
+        }
+    }
+);
+
 story!(a_form_says_the_same_as_json, |world| {
     let login = world.connected().await?;
     let body = world.refresh_exchange(&login.refresh_token);

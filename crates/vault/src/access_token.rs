@@ -9,7 +9,7 @@ use seal::{Algorithm, Claims, UnverifiedJws};
 use serde_json::{Map, Value, json};
 use store::{Row, Statement, params};
 
-use crate::authorization::{Authorization, FOOTING_COLUMNS, Footing};
+use crate::authorization::Authorization;
 use crate::signing_key::ALGORITHMS;
 use crate::{Caller, Error, Event, EventKind, Reason, Refusal, Vault};
 
@@ -76,7 +76,7 @@ impl VerifiedAccessToken {
             (None, _) => true,
             (Some(_), None) => false,
             (Some(_), Some(client_id)) => {
-                Footing::from_row_at(row, FIRST + 2)?.is_live()
+                row.bool(FIRST + 2)?
                     && row.opt_text(FIRST + 1)? == self.token.user_id.as_deref()
                     && client_id == self.token.client_id
             }
@@ -249,14 +249,14 @@ macro_rules! liveness_columns {
              case when exists (select 1 from revoked_access_tokens t where t.jti = $4) then 1 else 0 end,
              case when exists (select 1 from clients x where x.client_id = $3 and x.disabled_at is null)
                   then 1 else 0 end, z.client_id, z.user_id, ",
-            $crate::authorization::footing_columns!()
+            $crate::authorization::is_live!()
         )
     };
 }
 pub(crate) use liveness_columns;
 
 /// How many columns `liveness_columns` names.
-pub(crate) const LIVENESS_COLUMNS: usize = FIRST + 2 + FOOTING_COLUMNS;
+pub(crate) const LIVENESS_COLUMNS: usize = FIRST + 3;
 
 // The same where it is known that the key stands and that the client is not disabled: of the authorization `$1` and the
 // token's own id `$2`.
@@ -266,7 +266,7 @@ macro_rules! known_liveness_columns {
             "'current',
              case when exists (select 1 from revoked_access_tokens t where t.jti = $2) then 1 else 0 end,
              1, z.client_id, z.user_id, ",
-            $crate::authorization::footing_columns!(known client)
+            $crate::authorization::is_live!(known client)
         )
     };
 }

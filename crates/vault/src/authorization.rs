@@ -21,52 +21,11 @@ pub(crate) struct Authorization {
     pub(crate) audience: Option<String>,
     pub(crate) scope: Scope,
     pub(crate) auth_time: Timestamp,
-    revoked: bool,
-    session_over: bool,
-    party_over: bool,
-}
-
-/// What decides whether an authorization lives.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Footing {
-    /// Whether it was not revoked, and its user and its client stand.
-    stands: bool,
-    outlives_session: bool,
-    session_over: bool,
-}
-
-/// The scope of an authorization that does not end with its session.
-const OUTLIVES_SESSION: &str = "offline_access";
-
-impl Footing {
-    /// Whether anything may be had by it. Without `offline_access` it ends with its session; it never outlives its
-    /// user or client.
-    pub(crate) fn is_live(self) -> bool {
-        self.stands && (self.outlives_session || !self.session_over)
-    }
-
-    /// From the columns of `footing_columns`, the one at `first` being the first.
-    pub(crate) fn from_row_at(row: &Row, first: usize) -> Result<Self, Error> {
-        let scope = row.text(first)?;
-        Ok(Self {
-            outlives_session: scope.split(' ').any(|word| word == OUTLIVES_SESSION),
-            stands: row.bool(first + 1)?,
-            session_over: row.bool(first + 2)?,
-        })
-    }
+    /// Whether anything may be had by it.
+    pub(crate) is_live: bool,
 }
 
 impl Authorization {
-    /// As in [`Footing::is_live`].
-    pub(crate) fn is_live(&self) -> bool {
-        let footing = Footing {
-            stands: !self.revoked && !self.party_over,
-            outlives_session: self.scope.contains(OUTLIVES_SESSION),
-            session_over: self.session_over,
-        };
-        footing.is_live()
-    }
-
     /// The standard scopes among those granted.
     pub(crate) fn oidc_scope(&self) -> Scope {
         oidc_part(&self.scope)
@@ -81,62 +40,46 @@ pub(crate) fn oidc_part(scope: &Scope) -> Scope {
         .collect()
 }
 
-// The columns of an authorization `z` and of what it depends on, in the order that `from_row` reads them. What is only asked
-// for whether it stands is no join: both engines pay for every column of a row at every join that it goes through.
+// The columns of an authorization `z`, in the order that `from_row_at` reads them.
 macro_rules! authorization_columns {
     () => {
         concat!(
-            "z.id, z.client_id, z.user_id, z.session_id, z.audience, z.scope, z.auth_time,
-             case when z.revoked_at is null then 0 else 1 end, ",
-            $crate::authorization::session_over!(),
-            ", case when ",
-            $crate::authorization::parties_stand!(),
-            " then 0 else 1 end"
+            "z.id, z.client_id, z.user_id, z.session_id, z.audience, z.scope, z.auth_time, ",
+            $crate::authorization::is_live!()
         )
     };
 }
 pub(crate) use authorization_columns;
 
-// The columns of what decides whether an authorization `z` lives, in the order that `Footing::from_row_at` reads them.
-macro_rules! footing_columns {
-    ($($known:ident client)?) => {
-        concat!(
-            "z.scope, case when z.revoked_at is null and ",
-            $crate::authorization::parties_stand!($($known client)?),
-            " then 1 else 0 end, ",
-            $crate::authorization::session_over!()
-        )
-    };
-}
-pub(crate) use footing_columns;
-
-/// How many columns `footing_columns` names.
-pub(crate) const FOOTING_COLUMNS: usize = 3;
-
-// Whether user and client of the authorization `z` stand; of the user alone where it is known that the client does.
-macro_rules! parties_stand {
+// Whether anything may be had by an authorization `z`. It never outlives its user or client, and without `offline_access`
+// it ends with its session. Where it is known that the client is not disabled, that is not asked again.
+//
+// What is only asked for whether it stands is no join: both engines pay for every column of a row at every join that it
+// goes through. The session is looked up only where the scope does not decide; `like` would take other words for it.
+macro_rules! is_live {
     () => {
-        concat!(
-            $crate::authorization::parties_stand!(known client),
-            " and exists (select 1 from clients l where l.client_id = z.client_id and l.disabled_at is null)"
+        $crate::authorization::is_live!(
+            "and exists (select 1 from clients l where l.client_id = z.client_id and l.disabled_at is null)"
         )
     };
     (known client) => {
-        "exists (select 1 from users u where u.id = z.user_id and u.blocked_at is null)"
+        $crate::authorization::is_live!("")
+    };
+    ($client_stands:literal) => {
+        concat!(
+            "case when z.revoked_at is null
+                   and exists (select 1 from users u where u.id = z.user_id and u.blocked_at is null) ",
+            $client_stands,
+            "      and (replace(' ' || z.scope || ' ', ' offline_access ', '') <> ' ' || z.scope || ' '
+                        or exists (select 1 from sessions y where y.id = z.session_id and y.revoked_at is null))
+                  then 1 else 0 end"
+        )
     };
 }
-pub(crate) use parties_stand;
-
-macro_rules! session_over {
-    () => {
-        "case when exists (select 1 from sessions y where y.id = z.session_id and y.revoked_at is null)
-              then 0 else 1 end"
-    };
-}
-pub(crate) use session_over;
+pub(crate) use is_live;
 
 /// How many columns `authorization_columns` names.
-pub(crate) const AUTHORIZATION_COLUMNS: usize = 10;
+pub(crate) const AUTHORIZATION_COLUMNS: usize = 8;
 
 /// Reads the columns from the one at `first` on.
 pub(crate) fn from_row_at(row: &Row, first: usize) -> Result<Authorization, Error> {
@@ -148,9 +91,7 @@ pub(crate) fn from_row_at(row: &Row, first: usize) -> Result<Authorization, Erro
         audience: row.opt_text(first + 4)?.map(str::to_owned),
         scope: Scope::from_stored(row.text(first + 5)?),
         auth_time: row.timestamp(first + 6)?,
-        revoked: row.bool(first + 7)?,
-        session_over: row.bool(first + 8)?,
-        party_over: row.bool(first + 9)?,
+        is_live: row.bool(first + 7)?,
     })
 }
 

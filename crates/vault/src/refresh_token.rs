@@ -13,9 +13,7 @@ use seal::{
 use serde::Serialize;
 use store::{Row, Statement, params};
 
-use crate::authorization::{
-    self, AUTHORIZATION_COLUMNS, Authorization, FOOTING_COLUMNS, Footing, authorization_columns,
-};
+use crate::authorization::{self, AUTHORIZATION_COLUMNS, Authorization, authorization_columns};
 use crate::client::Client;
 use crate::token_set::after;
 use crate::{Error, Vault};
@@ -121,7 +119,7 @@ impl<'a> Judged<'a> {
             idle_expires_at: row.opt_timestamp(7)?,
             rotated_at: row.opt_timestamp(8)?,
             successor_used: row.bool(9)?,
-            is_live: Footing::from_row_at(row, 10)?.is_live(),
+            is_live: row.bool(10)?,
         })
     }
 
@@ -218,7 +216,7 @@ impl StoredRefreshToken {
             user_id: &self.authorization.user_id,
             authorization_id: &self.authorization.id,
             client_id: &self.authorization.client_id,
-            is_live: self.authorization.is_live(),
+            is_live: self.authorization.is_live,
             sequence: self.sequence,
             hash: &self.hash,
             mac: &self.mac,
@@ -352,14 +350,14 @@ macro_rules! judged_columns {
             "z.id, z.client_id, z.user_id, r.sequence, r.hash, r.mac, r.expires_at, r.idle_expires_at, r.rotated_at, ",
             $crate::refresh_token::successor_used!(),
             ", ",
-            $crate::authorization::footing_columns!($($known client)?)
+            $crate::authorization::is_live!($($known client)?)
         )
     };
 }
 pub(crate) use judged_columns;
 
 /// How many columns `judged_columns` names.
-pub(crate) const JUDGED_COLUMNS: usize = 10 + FOOTING_COLUMNS;
+pub(crate) const JUDGED_COLUMNS: usize = 11;
 
 macro_rules! successor_used {
     () => {

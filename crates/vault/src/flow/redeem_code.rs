@@ -97,7 +97,7 @@ impl Vault {
                 .await?;
             return Err(invalid());
         }
-        if stored.expires_at <= now || !authorization.is_live() {
+        if stored.expires_at <= now || !authorization.is_live {
             return Err(invalid());
         }
         // Step 3.
