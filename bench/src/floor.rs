@@ -150,10 +150,10 @@ impl Floor {
         let left = row.timestamp(4)?.duration_since(now).as_secs();
         Ok(TokenResponse {
             access_token: tokens.access_token.reveal().to_owned(),
-            token_type: "Bearer".to_owned(),
+            token_type: "Bearer",
             expires_in: u64::try_from(left).map_err(|_| Refused)?,
             scope: SCOPE.to_owned(),
-            issued_token_type: Some(grant::TOKEN_TYPE_FEDERATED_CONNECTION.to_owned()),
+            issued_token_type: Some(grant::TOKEN_TYPE_FEDERATED_CONNECTION),
             id_token: None,
             refresh_token: None,
             variables: std::collections::BTreeMap::new(),

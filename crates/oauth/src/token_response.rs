@@ -11,14 +11,14 @@ pub struct TokenResponse {
     /// The token.
     pub access_token: String,
     /// `Bearer`.
-    pub token_type: String,
+    pub token_type: &'static str,
     /// Seconds that the token really lives on.
     pub expires_in: u64,
     /// What was really granted, joined with spaces.
     pub scope: String,
     /// RFC 8693: the kind of token that was issued.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub issued_token_type: Option<String>,
+    pub issued_token_type: Option<&'static str>,
     /// OpenID Connect Core §3.1.3.3.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id_token: Option<String>,

@@ -67,7 +67,7 @@ impl Drop for Shared {
 
 enum Job {
     Migrate(Vec<Migration>, oneshot::Sender<Result<(), MigrateError>>),
-    Write(Batch, oneshot::Sender<Result<Written, WriteError>>),
+    Write(Batch, Reply),
 }
 
 /// `?1` is SQLite's numbered parameter; `$1` would be a name.
@@ -178,7 +178,8 @@ impl Sqlite {
         let gone = || WriteError::Unavailable(Because("the database is closed").into());
         let (reply, answer) = oneshot::channel();
         self.send(Job::Write(batch, reply)).map_err(|()| gone())?;
-        answer.await.map_err(|_| gone())?
+        let (written, _) = answer.await.map_err(|_| gone())?;
+        written
     }
 
     pub(crate) async fn migrate(&self, migrations: &[Migration]) -> Result<(), MigrateError> {
@@ -398,8 +399,8 @@ impl Writer {
                 .unwrap_or_else(|undone| undone.answers(batches.len())),
             Err(lost) => lost.answers(batches.len()),
         };
-        for (reply, answer) in replies.into_iter().zip(answers) {
-            let _ = reply.send(answer);
+        for ((reply, answer), batch) in replies.into_iter().zip(answers).zip(batches) {
+            let _ = reply.send((answer, batch));
         }
     }
 
@@ -437,7 +438,9 @@ impl Writer {
 }
 
 type Answer = Result<Written, WriteError>;
-type Waiting = (Batch, oneshot::Sender<Answer>);
+/// A batch comes back with its answer, so that whoever made it frees it, and not this one thread for all.
+type Reply = oneshot::Sender<(Answer, Batch)>;
+type Waiting = (Batch, Reply);
 
 /// How batches of one transaction are kept from touching their neighbours.
 #[derive(Clone, Copy, PartialEq, Eq)]

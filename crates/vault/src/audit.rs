@@ -180,17 +180,17 @@ struct Details(Vec<u8>);
 
 impl Details {
     /// Facts that are no JSON are left out.
-    fn add(&mut self, name: &str, value: &impl Serialize) {
+    fn add(&mut self, name: &'static str, value: &impl Serialize) {
         let before = self.0.len();
         if before == 0 {
             self.0.reserve(USUAL_DETAILS);
         }
         self.0.push(if before == 0 { b'{' } else { b',' });
-        let added = serde_json::to_writer(&mut self.0, name).and_then(|()| {
-            self.0.push(b':');
-            serde_json::to_writer(&mut self.0, value)
-        });
-        if added.is_err() {
+        // The names are ours, and plain.
+        self.0.push(b'"');
+        self.0.extend_from_slice(name.as_bytes());
+        self.0.extend_from_slice(b"\":");
+        if serde_json::to_writer(&mut self.0, value).is_err() {
             self.0.truncate(before);
         }
     }
@@ -279,7 +279,7 @@ impl Event {
 
     /// Adds a fact to the details: never a token, secret or code.
     #[must_use]
-    pub fn detail(mut self, name: &str, value: impl Serialize) -> Self {
+    pub fn detail(mut self, name: &'static str, value: impl Serialize) -> Self {
         self.details.add(name, &value);
         self
     }
@@ -290,7 +290,7 @@ impl Event {
     }
 
     /// Adds a fact to the details where they are: never a token, secret or code.
-    pub(crate) fn tell(&mut self, name: &str, value: impl Serialize) {
+    pub(crate) fn tell(&mut self, name: &'static str, value: impl Serialize) {
         self.details.add(name, &value);
     }
 

@@ -74,7 +74,7 @@ impl Vault {
             .await?;
         Ok(TokenResponse {
             access_token,
-            token_type: "Bearer".to_owned(),
+            token_type: "Bearer",
             expires_in: api.token_lifetime,
             scope: scope.to_string(),
             issued_token_type: None,

@@ -38,7 +38,6 @@ use store::{Batch, Row, Statement, WriteError};
 use crate::account::{self, AccountStatus};
 use crate::candidate::{self, Candidate};
 use crate::client::{self, CLIENT_COLUMNS, Client, StoredSecret};
-use crate::connection::Connection;
 use crate::flow::authenticate_client::AuthenticatedClient;
 use crate::flow::refresh::Wanted;
 use crate::flow::worker::{self, WorkerRequest};
@@ -138,7 +137,8 @@ impl Vault {
             let target = pick_token(&account, profile, &tokens, request, allowed)?;
             let token = tokens.get(&target);
             check_token(&account, token, &target, request, allowed)?;
-            let alive = token.filter(|token| token.is_alive(self.now()));
+            let now = self.now();
+            let alive = token.filter(|token| token.is_alive(now));
             match (&account.status, alive) {
                 // It was us who lost the refresh token; nobody took the access token back.
                 (AccountStatus::Active, _) | (AccountStatus::OutcomeUnknown, Some(_)) => {}
@@ -160,7 +160,7 @@ impl Vault {
             };
             let freshness = |min_ttl| {
                 token.map_or(Freshness::Stale, |token| {
-                    token.freshness(self.now(), margins, min_ttl)
+                    token.freshness(now, margins, min_ttl)
                 })
             };
             // Where nothing can bring another token, one that lives is as good as fresh.
@@ -176,10 +176,10 @@ impl Vault {
                 }
                 // Step 8.
                 let served = Served {
-                    connection: &connection,
                     account: &account,
                     token,
                     use_of_subject: principal.use_of_subject,
+                    now,
                 };
                 return self.answer(served, request, event, caller).await;
             }
@@ -459,14 +459,13 @@ impl Vault {
         caller: &Caller,
     ) -> Result<TokenResponse, Error> {
         let Served {
-            connection,
             account,
             token,
             use_of_subject,
+            now,
         } = served;
         let scope = scopes_of(account, token)?.join(" ");
-        let expires_in = token.seconds_left(self.now()).unwrap_or(LONGEST_ANSWER);
-        event.connection = Some(connection.name.clone());
+        let expires_in = token.seconds_left(now).unwrap_or(LONGEST_ANSWER);
         event.scopes = Some(scope.clone());
         let told = event.told();
         event.tell("expires_in", expires_in);
@@ -475,7 +474,7 @@ impl Vault {
             "token_thumbprint",
             seal::sha256_hex_thumbprint(token.access_token.reveal().as_bytes()),
         );
-        let recorded = self.audit_statement(event, caller, self.now());
+        let recorded = self.audit_statement(event, caller, now);
         let is_used_up = use_of_subject.is_some();
         let batch = match use_of_subject {
             None => Batch::new().with(recorded),
@@ -496,10 +495,10 @@ impl Vault {
         }
         Ok(TokenResponse {
             access_token: token.access_token.reveal().to_owned(),
-            token_type: "Bearer".to_owned(),
+            token_type: "Bearer",
             expires_in,
             scope,
-            issued_token_type: Some(request.requested_token_type.as_str().to_owned()),
+            issued_token_type: Some(request.requested_token_type.as_str()),
             id_token: None,
             refresh_token: None,
             variables: account.variables()?,
@@ -509,11 +508,11 @@ impl Vault {
 
 /// What is handed out.
 struct Served<'a> {
-    connection: &'a Connection,
     account: &'a Candidate<'a>,
     token: &'a Token,
     /// As in [`Principal`].
     use_of_subject: Option<Statement>,
+    now: Timestamp,
 }
 
 /// What [`Vault::client_with_secret`] finds.

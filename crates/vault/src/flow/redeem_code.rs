@@ -174,7 +174,7 @@ impl Vault {
         let id_token = self.id_token_of(client, authorization, nonce).await?;
         Ok(TokenResponse {
             access_token,
-            token_type: "Bearer".to_owned(),
+            token_type: "Bearer",
             expires_in: lifetime,
             scope: authorization.scope.to_string(),
             issued_token_type: None,
