@@ -124,7 +124,7 @@ impl<'a> Judged<'a> {
     }
 
     /// Judges a presented token. Nothing is believed before the secret half was compared.
-    fn standing(
+    pub(crate) fn standing(
         &self,
         presented: &PresentedToken,
         client: &Client,
@@ -199,17 +199,6 @@ impl<'a> Judged<'a> {
 }
 
 impl StoredRefreshToken {
-    /// Judges a presented token.
-    pub(crate) fn standing(
-        &self,
-        presented: &PresentedToken,
-        client: &Client,
-        now: Timestamp,
-        ring: &KeyRing,
-    ) -> Standing {
-        self.judged().standing(presented, client, now, ring)
-    }
-
     /// What it is judged by.
     pub(crate) fn judged(&self) -> Judged<'_> {
         Judged {

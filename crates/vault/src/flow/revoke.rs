@@ -46,7 +46,11 @@ impl Vault {
             };
             // Whoever shows the secret half of a client's token may end it, also one that was rotated.
             let owner = self.find_client(&stored.authorization.client_id).await?;
-            let standing = owner.map(|owner| stored.standing(&presented, &owner, now, &self.ring));
+            let standing = owner.map(|owner| {
+                stored
+                    .judged()
+                    .standing(&presented, &owner, now, &self.ring)
+            });
             if matches!(standing, None | Some(Standing::Invalid)) {
                 return self.nothing_to_revoke(event, caller).await;
             }

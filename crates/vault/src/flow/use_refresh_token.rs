@@ -82,7 +82,9 @@ impl Vault {
                 .map(|row| refresh_token::from_row(&row))
                 .transpose()?
                 .ok_or(Reason::RefreshTokenInvalid)?;
-            let standing = stored.standing(&presented, client, self.now(), &self.ring);
+            let standing = stored
+                .judged()
+                .standing(&presented, client, self.now(), &self.ring);
             if standing == Standing::Invalid {
                 return Err(Reason::RefreshTokenInvalid.into());
             }

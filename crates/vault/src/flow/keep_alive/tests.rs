@@ -143,6 +143,37 @@ async fn dana(vault: &Vault) -> String {
         .id
 }
 
+/// A provider with accounts that are all due now.
+struct Crm {
+    endpoint: Arc<Endpoint>,
+    clock: Arc<MovableClock>,
+    vault: Vault,
+    /// The database's, as long as it is open.
+    folder: tempfile::TempDir,
+}
+
+impl Crm {
+    async fn with(accounts: usize) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let endpoint = Arc::new(Endpoint::default());
+        let origin = serve(Arc::clone(&endpoint)).await;
+        let clock = Arc::new(MovableClock::new(
+            Timestamp::from_second(1_800_000_000).unwrap(),
+        ));
+        let url = format!("sqlite:{}", folder.path().join("vault.db").display());
+        let vault = open(&url, &[&origin], Arc::clone(&clock)).await;
+        let connection_id = crm(&vault, "crm", &origin).await;
+        let user_id = dana(&vault).await;
+        seed(&vault, &connection_id, &user_id, 0..accounts).await;
+        Self {
+            endpoint,
+            clock,
+            vault,
+            folder,
+        }
+    }
+}
+
 async fn count(vault: &Vault, sql: &'static str) -> u64 {
     let row = vault.db.read_one(sql, params![]).await.unwrap().unwrap();
     u64::try_from(row.int(0).unwrap()).unwrap()
@@ -150,17 +181,12 @@ async fn count(vault: &Vault, sql: &'static str) -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn f_13_an_outage_with_ten_thousand_accounts_due() {
-    let folder = tempfile::tempdir().unwrap();
-    let endpoint = Arc::new(Endpoint::default());
-    let origin = serve(Arc::clone(&endpoint)).await;
-    let clock = Arc::new(MovableClock::new(
-        Timestamp::from_second(1_800_000_000).unwrap(),
-    ));
-    let url = format!("sqlite:{}", folder.path().join("vault.db").display());
-    let vault = open(&url, &[&origin], Arc::clone(&clock)).await;
-    let connection_id = crm(&vault, "crm", &origin).await;
-    let user_id = dana(&vault).await;
-    seed(&vault, &connection_id, &user_id, 0..ACCOUNTS).await;
+    let Crm {
+        endpoint,
+        clock,
+        vault,
+        folder: _folder,
+    } = Crm::with(ACCOUNTS).await;
 
     // A minute without an answer: the gate closes, and one probe finds out every few seconds.
     endpoint.away.store(true, Ordering::SeqCst);
@@ -218,17 +244,12 @@ async fn f_13_an_outage_with_ten_thousand_accounts_due() {
 #[tokio::test(flavor = "multi_thread")]
 async fn f_13_who_probed_through_a_long_outage_waits_no_longer_than_the_others() {
     const PROBES: usize = 6;
-    let folder = tempfile::tempdir().unwrap();
-    let endpoint = Arc::new(Endpoint::default());
-    let origin = serve(Arc::clone(&endpoint)).await;
-    let clock = Arc::new(MovableClock::new(
-        Timestamp::from_second(1_800_000_000).unwrap(),
-    ));
-    let url = format!("sqlite:{}", folder.path().join("vault.db").display());
-    let vault = open(&url, &[&origin], Arc::clone(&clock)).await;
-    let connection_id = crm(&vault, "crm", &origin).await;
-    let user_id = dana(&vault).await;
-    seed(&vault, &connection_id, &user_id, 0..PROBES).await;
+    let Crm {
+        endpoint,
+        clock,
+        vault,
+        folder: _folder,
+    } = Crm::with(PROBES).await;
     let round = async || {
         vault.keep_alive().await.unwrap();
         vault.land().await;
