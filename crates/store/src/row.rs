@@ -10,7 +10,7 @@ use crate::value::Value;
 
 /// One row. Asking for a column that is missing or of another type is an error, never a panic. Cheap to clone.
 ///
-/// An exchange reads eighty columns: all texts of a row are one text and all its bytes are one array, in place of an
+/// An exchange reads two dozen columns: all texts of a row are one text and all its bytes are one array, in place of an
 /// allocation for each column.
 #[derive(Clone)]
 pub struct Row {
