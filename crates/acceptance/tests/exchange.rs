@@ -89,6 +89,36 @@ story!(
     }
 );
 
+story!(
+    a_token_that_cannot_be_given_is_not_recorded_as_given,
+    |world| {
+        let login = world.connected().await?;
+        world
+            .execute("update accounts set variables = $1", params!["{"])
+            .await;
+        let jwt = world.sign_worker(&world.worker_claims());
+        for (asked, body) in (1..).zip([
+            world.refresh_exchange(&login.refresh_token),
+            world.worker_exchange(&jwt),
+        ]) {
+            let refused = world.token(&body).await?.unwrap_err();
+            assert_eq!(refused.status, 500);
+            let given =
+                "select count(*) from audit where event = 'exchange' and outcome = 'succeeded'";
+            assert_eq!(world.count(given, params![]).await, 0);
+            let failed =
+                "select count(*) from audit where event = 'exchange' and outcome = 'failed'";
+            assert_eq!(world.count(failed, params![]).await, asked);
+        }
+        // The worker's request was not used up either.
+        world
+            .execute("update accounts set variables = $1", params!["{}"])
+            .await;
+        let again = world.token(&world.worker_exchange(&jwt)).await?;
+        assert!(again.is_ok(), "{again:?}");
+    }
+);
+
 story!(a_form_says_the_same_as_json, |world| {
     let login = world.connected().await?;
     let body = world.refresh_exchange(&login.refresh_token);

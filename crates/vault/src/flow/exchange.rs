@@ -464,7 +464,9 @@ impl Vault {
             use_of_subject,
             now,
         } = served;
+        // Everything that can fail comes before the row that says that it was given.
         let scope = scopes_of(account, token)?.join(" ");
+        let variables = account.variables()?;
         let expires_in = token.seconds_left(now).unwrap_or(LONGEST_ANSWER);
         event.scopes = Some(scope.clone());
         let told = event.told();
@@ -501,7 +503,7 @@ impl Vault {
             issued_token_type: Some(request.requested_token_type.as_str()),
             id_token: None,
             refresh_token: None,
-            variables: account.variables()?,
+            variables,
         })
     }
 }
