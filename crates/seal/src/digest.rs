@@ -23,7 +23,7 @@ pub fn hmac_sha256_hex(key: &SecretString, data: &[u8]) -> String {
 }
 
 /// Lower-case hexadecimal.
-pub(crate) fn hex(bytes: &[u8]) -> String {
+pub fn hex(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(2 * bytes.len());
     let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
     text.extend(digits.filter_map(|digit| char::from_digit(digit.into(), 16)));

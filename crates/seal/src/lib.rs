@@ -21,7 +21,7 @@ pub mod password;
 mod record;
 mod secret;
 
-pub use digest::{hmac_sha256_hex, sha256, sha256_hex_thumbprint};
+pub use digest::{hex, hmac_sha256_hex, sha256, sha256_hex_thumbprint};
 pub use entropy::{Entropy, EntropyError, SeededEntropy, SystemEntropy, check_entropy, random_id};
 pub use jws::{
     Algorithm, Claims, JwsError, KeyError, SigningKey, UnverifiedJws, VerifyingKey,

@@ -1,6 +1,5 @@
 //! The audit log: who asked for what, and what came of it. One row a request, durable before the answer; never a token.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::Timestamp;
@@ -280,7 +279,7 @@ impl Event {
     /// Adds a fact to the details: never a token, secret or code.
     #[must_use]
     pub fn detail(mut self, name: &'static str, value: impl Serialize) -> Self {
-        self.details.add(name, &value);
+        self.tell(name, value);
         self
     }
 
@@ -362,43 +361,28 @@ impl Vault {
 
 /// Makes the ids of rows: ordered by time, so that they are the key of a page through the log, and unique by what the
 /// process drew when it began and by how many it made since.
-#[derive(Clone)]
 pub(crate) struct AuditIds {
-    process: Arc<str>,
-    made: Arc<AtomicU64>,
+    process: String,
+    made: AtomicU64,
 }
 
 impl AuditIds {
     pub(crate) fn new(entropy: &dyn Entropy) -> Self {
         Self {
-            process: seal::random_id(entropy, "_").into(),
-            made: Arc::default(),
+            process: seal::random_id(entropy, "_"),
+            made: AtomicU64::new(0),
         }
     }
 
     fn next(&self, at: Timestamp) -> String {
         let number = self.made.fetch_add(1, Ordering::Relaxed);
-        let mut id = String::with_capacity(16 + self.process.len() + 12);
-        push_hex(&mut id, at.as_microsecond().cast_unsigned(), 16);
-        id.push_str(&self.process);
-        push_hex(&mut id, number, 12);
-        id
+        id_at(at) + &self.process + &seal::hex(&number.to_be_bytes())
     }
 }
 
 /// What the ids of an instant begin with; less than any of them.
 pub(crate) fn id_at(at: Timestamp) -> String {
-    let mut id = String::with_capacity(16);
-    push_hex(&mut id, at.as_microsecond().cast_unsigned(), 16);
-    id
-}
-
-/// The last so many digits of a number. Here and not by `format!`, which takes ten times as long.
-fn push_hex(text: &mut String, number: u64, digits: u32) {
-    for place in (0..digits).rev() {
-        let digit = u32::try_from((number >> (place * 4)) & 0xf).unwrap_or_default();
-        text.push(char::from_digit(digit, 16).unwrap_or('0'));
-    }
+    seal::hex(&at.as_microsecond().to_be_bytes())
 }
 
 #[cfg(test)]

@@ -31,11 +31,15 @@ pub(crate) fn class(kind: &FailureKind) -> &'static str {
 
 /// When the provider may be asked again: what it said itself, else doubling up to an hour; plus up to a quarter by
 /// `chance`, a number from 0 to 255.
+///
+/// Who probed while the gate is closed, until `closed_until`, waits no longer than that: it is the gate that spares the
+/// provider then, and an outage is not the account's own.
 pub(crate) fn next_retry(
     kind: &FailureKind,
     failures: u32,
     now: Timestamp,
     chance: u8,
+    closed_until: Option<Timestamp>,
 ) -> Timestamp {
     let doubled = |first: Duration| {
         first
@@ -50,10 +54,14 @@ pub(crate) fn next_retry(
         _ => doubled(FIRST_RETRY),
     };
     let with_chance = base + base.mul_f64(f64::from(chance) / 1024.0);
-    SignedDuration::try_from(with_chance)
+    let retry_at = SignedDuration::try_from(with_chance)
         .ok()
         .and_then(|wait| now.checked_add(wait).ok())
-        .unwrap_or(Timestamp::MAX)
+        .unwrap_or(Timestamp::MAX);
+    match (kind, closed_until) {
+        (FailureKind::Unavailable, Some(until)) => retry_at.min(until),
+        _ => retry_at,
+    }
 }
 
 /// What a caller hears while the provider is being left alone. `class` is the row's.
@@ -87,7 +95,7 @@ mod tests {
             (&limited, 1, 0, 60),
             (&limited, 30, 0, 3600),
         ] {
-            let wait = next_retry(kind, failures, now, chance).duration_since(now);
+            let wait = next_retry(kind, failures, now, chance, None).duration_since(now);
             assert_eq!(
                 wait.as_secs(),
                 seconds,
@@ -103,8 +111,29 @@ mod tests {
             retry_after: Some(Duration::from_secs(90)),
         };
         assert_eq!(
-            next_retry(&kind, 9, now, 0).duration_since(now).as_secs(),
+            next_retry(&kind, 9, now, 0, None)
+                .duration_since(now)
+                .as_secs(),
             90
         );
+    }
+
+    #[test]
+    fn a_probe_waits_for_the_next_one() {
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        let after = |seconds: i64| now.checked_add(SignedDuration::from_secs(seconds)).unwrap();
+        let limited = FailureKind::RateLimited {
+            retry_after: Some(Duration::from_secs(90)),
+        };
+        for (kind, failures, expected) in [
+            (&FailureKind::Unavailable, 9, 5),
+            (&FailureKind::Unavailable, 0, 1),
+            // These say something of the account, or for how long.
+            (&FailureKind::OutcomeUnknown, 4, 16),
+            (&limited, 9, 90),
+        ] {
+            let retry_at = next_retry(kind, failures, now, 0, Some(after(5)));
+            assert_eq!(retry_at, after(expected), "{kind:?}, {failures} failures");
+        }
     }
 }

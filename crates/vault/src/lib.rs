@@ -139,7 +139,7 @@ pub struct Vault {
     pub(crate) keepers: flow::keep_alive::Keepers,
     pub(crate) signing_keys: signing_key::SigningKeys,
     pub(crate) known: flow::exchange::Knowledge,
-    pub(crate) audit_ids: audit::AuditIds,
+    pub(crate) audit_ids: Arc<audit::AuditIds>,
     pub(crate) clients: memo::Memo<Client>,
     pub(crate) connections: memo::Memo<Connection>,
     pub(crate) password_permits: Arc<tokio::sync::Semaphore>,
@@ -164,7 +164,7 @@ impl Vault {
         let vault = Self {
             db: parts.db,
             ring: Arc::new(ring),
-            audit_ids: audit::AuditIds::new(parts.entropy.as_ref()),
+            audit_ids: Arc::new(audit::AuditIds::new(parts.entropy.as_ref())),
             entropy: parts.entropy,
             clock: parts.clock,
             provider: parts.provider,

@@ -764,9 +764,11 @@ fn keep_granted(
     {
         return Ok(());
     }
-    let Ok(picked) = candidate::select(accounts, param("login_hint"), AccountSelection::Required)
-    else {
-        return Ok(());
+    let picked = candidate::select(accounts, param("login_hint"), AccountSelection::Required);
+    let picked = match picked {
+        Ok(picked) => picked,
+        Err(Error::Refused(_)) => return Ok(()),
+        Err(fault @ Error::Fault(_)) => return Err(fault),
     };
     let (granted, requested) = (picked.scopes()?, picked.requested_scopes()?);
     let missing = account::missing_scopes(&requested, &granted);

@@ -277,7 +277,7 @@ impl Vault {
         );
         let now = self.now();
         let failures = u32::try_from(revocation.attempts).unwrap_or(u32::MAX);
-        let at: Timestamp = failure::next_retry(&failure.kind, failures, now, self.chance());
+        let at: Timestamp = failure::next_retry(&failure.kind, failures, now, self.chance(), None);
         if at < revocation.expires_at {
             let postponed = revocation::postpone_statement(&revocation.id, revocation.attempts, at);
             self.db.write(Batch::new().with(postponed)).await?;

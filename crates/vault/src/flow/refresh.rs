@@ -411,7 +411,14 @@ impl Vault {
                     failure.status = failure.status,
                     "the provider did not refresh a token"
                 );
-                self.record_failure(&plan, failure, &lease, (called_at, closed_until), caller)
+                let retry_at = next_retry(
+                    &failure.kind,
+                    plan.account.failures,
+                    called_at,
+                    self.chance(),
+                    closed_until,
+                );
+                self.record_failure(&plan, failure, &lease, retry_at, caller)
                     .await
             }
         }
@@ -577,7 +584,7 @@ impl Vault {
         plan: &Plan,
         failure: Failure,
         lease: &Lease,
-        (called_at, closed_until): (Timestamp, Option<Timestamp>),
+        retry_at: Timestamp,
         caller: &Caller,
     ) -> Result<(), Error> {
         let class = failure::class(&failure.kind);
@@ -612,18 +619,6 @@ impl Vault {
             return Err(reason.into());
         }
 
-        let retry_at = next_retry(
-            &failure.kind,
-            plan.account.failures,
-            called_at,
-            self.chance(),
-        );
-        // A probe. While the gate is closed it is the gate that spares the provider; the account is to wait no longer
-        // than all others do for an outage that is not its own.
-        let retry_at = match (&failure.kind, closed_until) {
-            (FailureKind::Unavailable, Some(until)) => retry_at.min(until),
-            _ => retry_at,
-        };
         // Sent without a usable answer: the provider may have rotated. The intent stays uncertain.
         let outcome = match failure.kind {
             FailureKind::OutcomeUnknown | FailureKind::InvalidResponse => "unknown",
