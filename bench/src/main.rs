@@ -62,6 +62,8 @@ const SLICE: Duration = Duration::from_secs(1);
 /// The callers of a herd, and how often there is one.
 const HERD: usize = 1000;
 const HERDS: usize = 10;
+/// Milliseconds that a provider takes for a refresh where it does not answer at once: what large ones take.
+const PROVIDER_TIME: i64 = 250;
 /// When it is over at the latest.
 const HERD_DEADLINE: Duration = Duration::from_secs(30);
 /// A worker's request is good for 60 seconds after it was signed; signing ahead takes part of them.
@@ -402,18 +404,24 @@ async fn measure_errands(
         None => Errand::ALL.to_vec(),
     };
     for errand in errands {
-        let lengths = match errand {
-            Errand::Users => vec![Some(100), Some(options.users)],
-            _ => vec![None],
+        let numbers = match errand {
+            Errand::Users => vec![100, options.users],
+            Errand::Herd => vec![0, PROVIDER_TIME],
+            _ => vec![0],
         };
-        for length in lengths {
-            let (what, ask) = match length {
-                Some(count) => {
-                    users::grow(vault, count).await?;
-                    let ask = users::from_the_middle(vault, count).await?;
-                    (format!("{errand}, of {count}"), ask)
+        for number in numbers {
+            let (what, ask) = match errand {
+                Errand::Users => {
+                    users::grow(vault, number).await?;
+                    let ask = users::from_the_middle(vault, number).await?;
+                    (format!("{errand}, of {number}"), ask)
                 }
-                None => (errand.to_string(), vault.errand(errand)?.clone()),
+                Errand::Herd => {
+                    vault.set_provider_time(number).await?;
+                    let what = format!("{errand}, provider {number} ms");
+                    (what, vault.errand(errand)?.clone())
+                }
+                _ => (errand.to_string(), vault.errand(errand)?.clone()),
             };
             eprintln!("{engine}, {what}");
             let requests = async |_| Ok(ask.again_and_again());
@@ -426,6 +434,9 @@ async fn measure_errands(
                 }
             };
             let figures = measured.with_context(|| what.clone())?;
+            if errand == Errand::Herd {
+                vault.set_provider_time(0).await?;
+            }
             report.errand(&what, &figures);
         }
     }

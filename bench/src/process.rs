@@ -7,6 +7,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use bytes::Bytes;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
@@ -14,7 +15,7 @@ use crate::Options;
 use crate::database::{Database, Databases};
 use crate::load::{self, Fleet};
 use crate::target::{Ask, Errand, Exchange, Ready, Target};
-use crate::vault_server::TRAFFIC_PATH;
+use crate::vault_server::{PROVIDER_TIME_PATH, TRAFFIC_PATH};
 
 /// How long a server may take to be ready, its keys and its connected account included.
 const START: Duration = Duration::from_secs(60);
@@ -152,13 +153,25 @@ impl ServerProcess {
 
     /// Reads and commits of its first process until now.
     pub(crate) async fn traffic(&self) -> Result<[u64; 2]> {
+        Ok(serde_json::from_slice(
+            &self.get(TRAFFIC_PATH.to_owned()).await?,
+        )?)
+    }
+
+    /// How long the vault's provider takes from now on.
+    pub(crate) async fn set_provider_time(&self, milliseconds: i64) -> Result<()> {
+        self.get(format!("{PROVIDER_TIME_PATH}{milliseconds}"))
+            .await
+            .map(drop)
+    }
+
+    async fn get(&self, path: String) -> Result<Bytes> {
         let ask = Ask {
-            path: TRAFFIC_PATH.to_owned(),
+            path,
             bearer: None,
             form: None,
         };
-        let answer = self.connect(1).await?.ask(&ask).await?;
-        Ok(serde_json::from_slice(&answer)?)
+        self.connect(1).await?.ask(&ask).await
     }
 
     /// The end of what the server logged: where to look after errors.

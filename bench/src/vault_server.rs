@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use axum::extract;
 use axum::routing::get;
 use axum::{Json, Router};
 use logging::Form;
@@ -26,6 +27,9 @@ pub(crate) const PATH: &str = "/oauth/token";
 
 /// Where both servers tell their reads and commits until now, as a JSON array.
 pub(crate) const TRAFFIC_PATH: &str = "/bench/traffic";
+
+/// Sets how long the provider takes from now on: the milliseconds come after it.
+pub(crate) const PROVIDER_TIME_PATH: &str = "/bench/provider-time/";
 
 /// The only person of the sandbox.
 pub(crate) const PERSON: &str = "alice@sandbox.example";
@@ -52,14 +56,15 @@ pub(crate) async fn run(args: &ServerArgs) -> Result<()> {
     let db = Db::open(&args.database, Options::default()).await?;
     let vault = open_on(db.clone(), &args.folder, &sandbox_url).await?;
     let seeded = seed::seed(&vault, &sandbox_url).await?;
-    // It answers at once, and shares this process's CPU time.
+    // It answers at once until it is told not to, and shares this process's CPU time.
+    let provider = provider_of(&seeded, &sandbox_url);
     tokio::spawn(web::serve(
         vec![sandbox_listener],
         None,
-        provider_of(&seeded, &sandbox_url).router(),
+        provider.router(),
         std::future::pending(),
     ));
-    let router = router(vault, db);
+    let router = router(vault, db).merge(time_of(provider));
     let plain = web::serve(vec![listener], None, router.clone(), end_of_input());
     let mut server = tokio::spawn(plain);
     let ([refresh, access, worker], errands) =
@@ -105,6 +110,17 @@ pub(crate) fn traffic_of(db: Db) -> Router {
         Json([reads, commits])
     };
     Router::new().route(TRAFFIC_PATH, get(tell))
+}
+
+/// Lets whoever measures say how long the provider takes.
+fn time_of(provider: Sandbox) -> Router {
+    let set = async move |extract::Path(latency_ms): extract::Path<u64>| {
+        provider.set_behaviour(Behaviour {
+            latency_ms,
+            ..provider.behaviour()
+        });
+    };
+    Router::new().route(&format!("{PROVIDER_TIME_PATH}{{milliseconds}}"), get(set))
 }
 
 /// Opens the vault of a database, with the master key of a folder: a second process that does so is a second node.
