@@ -117,7 +117,11 @@ impl Fleet {
     }
 
     /// Asks for `duration`, or until there are no more requests, and waits for what is under way.
-    pub(crate) async fn run(self, requests: Arc<Requests>, duration: Duration) -> Result<Load> {
+    pub(crate) async fn run(
+        &mut self,
+        requests: Arc<Requests>,
+        duration: Duration,
+    ) -> Result<Load> {
         let begun = Instant::now();
         let errand = Arc::new(Errand {
             host: self.address.to_string(),
@@ -126,12 +130,14 @@ impl Fleet {
             end: begun + duration,
         });
         let mut tasks = JoinSet::new();
-        for connection in self.connections {
+        for connection in self.connections.drain(..) {
             tasks.spawn(Arc::clone(&errand).run(connection));
         }
         let mut load = Load::default();
         while let Some(seen) = tasks.join_next().await {
-            load.add(seen?);
+            let (seen, connection) = seen?;
+            load.add(seen);
+            self.connections.extend(connection);
         }
         load.elapsed = begun.elapsed();
         load.latencies.sort_unstable();
@@ -148,16 +154,20 @@ struct Errand {
 }
 
 impl Errand {
-    async fn run(self: Arc<Self>, mut connection: SendRequest<Full<Bytes>>) -> Load {
+    /// What it saw, and the connection where that still stands.
+    async fn run(
+        self: Arc<Self>,
+        mut connection: SendRequest<Full<Bytes>>,
+    ) -> (Load, Option<SendRequest<Full<Bytes>>>) {
         let mut seen = Load::default();
         loop {
             let begun = Instant::now();
             if begun >= self.end {
-                return seen;
+                return (seen, Some(connection));
             }
             let number = self.next.fetch_add(1, Ordering::Relaxed);
             let Some(body) = self.requests.body(number) else {
-                return seen;
+                return (seen, Some(connection));
             };
             match send(&mut connection, &self.host, &self.requests, body).await {
                 Ok((StatusCode::OK, _)) => seen.latencies.push(begun.elapsed()),
@@ -171,7 +181,7 @@ impl Errand {
                     // The connection is gone: what it would have asked, nobody asks.
                     seen.errors += 1;
                     seen.first_error.get_or_insert_with(|| format!("{error:#}"));
-                    return seen;
+                    return (seen, None);
                 }
             }
         }

@@ -56,14 +56,9 @@ pub(crate) async fn run(args: &ServerArgs) -> Result<()> {
     let db = Db::open(&args.database, Options::default()).await?;
     let vault = open_on(db.clone(), &args.folder, &sandbox_url).await?;
     let seeded = seed::seed(&vault, &sandbox_url).await?;
-    // It answers at once until it is told not to, and shares this process's CPU time.
+    // It answers at once until it is told not to, and shares this process's CPU time, but not the requests' threads.
     let provider = provider_of(&seeded, &sandbox_url);
-    tokio::spawn(web::serve(
-        vec![sandbox_listener],
-        None,
-        provider.router(),
-        std::future::pending(),
-    ));
+    serve_apart(sandbox_listener, provider.router())?;
     let router = router(vault, db).merge(time_of(provider));
     let plain = web::serve(vec![listener], None, router.clone(), end_of_input());
     let mut server = tokio::spawn(plain);
@@ -90,6 +85,26 @@ pub(crate) async fn run(args: &ServerArgs) -> Result<()> {
         errands,
     })?;
     server.await??;
+    Ok(())
+}
+
+/// Serves on a thread of its own until the process ends.
+fn serve_apart(listener: TcpListener, router: Router) -> Result<()> {
+    let listener = listener.into_std()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    std::thread::Builder::new()
+        .name("provider".to_owned())
+        .spawn(move || {
+            let served = runtime.block_on(async {
+                let listener = TcpListener::from_std(listener)?;
+                web::serve(vec![listener], None, router, std::future::pending()).await
+            });
+            if let Err(error) = served {
+                eprintln!("the provider does not serve: {error}");
+            }
+        })?;
     Ok(())
 }
 
