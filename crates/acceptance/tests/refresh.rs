@@ -15,7 +15,7 @@ use anyhow::Result;
 use jiff::SignedDuration;
 use reqwest::Method;
 use sandbox::{Behaviour, InjectedFailure, Rotation};
-use serde_json::Value;
+use serde_json::{Value, json};
 use store::params;
 use vault::Clock as _;
 
@@ -182,10 +182,7 @@ story!(scopes_that_shrink_are_recorded, |world| {
         ..Behaviour::default()
     });
     let account = world.connect(&me, "alice").await?;
-    assert_eq!(
-        account["scopes"],
-        serde_json::json!(["openid", "offline_access"])
-    );
+    assert_eq!(account["scopes"], json!(["openid", "offline_access"]));
     assert_eq!(
         ask(world, &body).await?.unwrap().scope,
         "openid offline_access"
@@ -215,14 +212,14 @@ story!(min_ttl_refreshes_first_if_less_is_left, |world| {
     let login = world.connected().await?;
     let mut body = world.refresh_exchange(&login.refresh_token);
     world.advance(600);
-    body["min_ttl"] = serde_json::json!(3000);
+    body["min_ttl"] = json!(3000);
     assert_eq!(ask(world, &body).await?.unwrap().expires_in, 3000);
     assert_eq!(world.sandbox.calls().refreshed, 0);
-    body["min_ttl"] = serde_json::json!(3001);
+    body["min_ttl"] = json!(3001);
     assert_eq!(ask(world, &body).await?.unwrap().expires_in, 3600);
     assert_eq!(world.sandbox.calls().refreshed, 1);
     // More than the provider gives: once is enough.
-    body["min_ttl"] = serde_json::json!(7200);
+    body["min_ttl"] = json!(7200);
     assert_eq!(ask(world, &body).await?.unwrap().expires_in, 3600);
     assert_eq!(world.sandbox.calls().refreshed, 2);
 });
@@ -724,15 +721,56 @@ story!(
         };
         let (answers, _) = tokio::join!(asked, taken_back);
         let (status, answer) = &answers?[0];
-        assert_eq!(
-            (*status, &answer["error"]),
-            (403, &serde_json::json!("invalid_grant"))
-        );
+        assert_eq!((*status, &answer["error"]), (403, &json!("invalid_grant")));
         // What the provider gave is kept all the same: the account is not the one who was blocked.
         world
             .execute("update users set blocked_at = null", params![])
             .await;
         assert!(ask(world, &body).await?.is_ok());
+        assert_eq!(world.sandbox.calls().refresh, 1);
+    }
+);
+
+story!(
+    ex_13_of_those_who_wait_together_each_is_judged_by_their_own_token,
+    |world| {
+        let revoked = world.connected().await?;
+        let kept = world.log_in().await?;
+        let bodies = [&revoked, &kept].map(|login| world.refresh_exchange(&login.refresh_token));
+        world.advance(3600);
+        world.sandbox.set_behaviour(Behaviour {
+            latency_ms: 500,
+            ..rotating(Rotation::Strict)
+        });
+        let node = [world.origin()];
+        let waiting = async {
+            let [revoked, kept] = &bodies;
+            tokio::join!(
+                at_once(world, revoked, &node, 20),
+                at_once(world, kept, &node, 20)
+            )
+        };
+        let taken_back = async {
+            wait_for_calls(world, 1).await;
+            let revoke = json!({
+                "client_id": world.clients.web.client.client_id,
+                "client_secret": world.clients.web.secret,
+                "token": revoked.refresh_token,
+            });
+            let url = world.url("oauth/revoke");
+            let agent = world.agent_at(&node[0]);
+            agent.call(Method::POST, &url, None, Some(&revoke)).await
+        };
+        let ((refused, served), taken_back) = tokio::join!(waiting, taken_back);
+        assert_eq!(taken_back?.0.as_u16(), 200);
+        let refused = refused?;
+        assert_eq!(refused.len(), 20);
+        for (status, answer) in refused {
+            assert_eq!((status, &answer["error"]), (403, &json!("invalid_grant")));
+        }
+        let served = served?;
+        assert_eq!(served.len(), 20);
+        all_got_one_token(&served);
         assert_eq!(world.sandbox.calls().refresh, 1);
     }
 );

@@ -5,7 +5,7 @@ use crate::row::Row;
 use crate::value::Params;
 
 /// How many rows a statement must touch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Expect {
     /// Whatever it touches is right.
     Any,
@@ -18,7 +18,7 @@ pub enum Expect {
 }
 
 /// One SQL statement with its parameters.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Statement {
     /// The text, the same for both engines.
     pub sql: &'static str,

@@ -112,7 +112,12 @@ impl Db {
 
     /// Runs one query.
     pub async fn read(&self, sql: &'static str, params: Params) -> Result<Vec<Row>, ReadError> {
-        let mut rows = self.read_all(vec![Statement::new(sql, params)]).await?;
+        self.read_rows(Statement::new(sql, params)).await
+    }
+
+    /// Runs one query that has been put together.
+    pub async fn read_rows(&self, statement: Statement) -> Result<Vec<Row>, ReadError> {
+        let mut rows = self.read_all(vec![statement]).await?;
         Ok(rows.pop().unwrap_or_default())
     }
 

@@ -20,14 +20,14 @@ pub struct Row {
 }
 
 /// What the columns of a row hold, or the parameters of a statement, one after the other.
-#[derive(Clone, Default, PartialEq)]
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Cells {
     columns: Vec<Column>,
     texts: String,
     bytes: Vec<u8>,
 }
 
-#[derive(Clone, PartialEq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 enum Column {
     Blob(Range<usize>),
     Int(i64),

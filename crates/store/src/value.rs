@@ -113,7 +113,7 @@ impl<T: Param + ?Sized> Param for &T {
 }
 
 /// The parameters of a statement, `$1` first. The debug form shows only their kinds.
-#[derive(Clone, Default, PartialEq)]
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Params(Cells);
 
 impl Params {

@@ -27,6 +27,7 @@ mod discovery;
 mod document;
 mod error;
 mod failure;
+mod flight;
 mod flow;
 mod form_token;
 mod gate;
@@ -38,6 +39,7 @@ mod listing;
 mod memo;
 mod refresh_token;
 mod replay;
+mod reread;
 mod rescue;
 mod revocation;
 mod sample;
@@ -134,7 +136,7 @@ pub struct Vault {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) provider: ProviderClient,
     pub(crate) settings: Arc<Settings>,
-    pub(crate) flights: flow::refresh::Flights,
+    pub(crate) flights: flight::Flights,
     pub(crate) gates: gate::Gates,
     pub(crate) keepers: flow::keep_alive::Keepers,
     pub(crate) signing_keys: signing_key::SigningKeys,
@@ -169,7 +171,7 @@ impl Vault {
             clock: parts.clock,
             provider: parts.provider,
             settings: Arc::new(parts.settings),
-            flights: flow::refresh::Flights::default(),
+            flights: flight::Flights::default(),
             gates: gate::Gates::default(),
             keepers: flow::keep_alive::Keepers::default(),
             signing_keys: signing_key::SigningKeys::default(),

@@ -33,7 +33,7 @@ use oauth::grant;
 use oauth::token_request::{Dialect, SubjectTokenType, TokenRequest, VaultExchange};
 use oauth::token_response::TokenResponse;
 use provider::{Downscope, Profile};
-use store::{Batch, Row, Statement, WriteError};
+use store::{Batch, ReadError, Row, Statement, WriteError};
 
 use crate::account::{self, AccountStatus};
 use crate::candidate::{self, Candidate};
@@ -42,6 +42,7 @@ use crate::flow::authenticate_client::AuthenticatedClient;
 use crate::flow::refresh::Wanted;
 use crate::flow::worker::{self, WorkerRequest};
 use crate::refresh_token::Judged;
+use crate::reread::Reread;
 use crate::token_set::{Freshness, Margins, Target, Token, TokenSet};
 use crate::{AccountSelection, Caller, Error, Event, EventKind, Fault, Reason, Refusal, Vault};
 use found::{Found, Subject};
@@ -106,12 +107,13 @@ impl Vault {
         };
         let arrived = self.now();
         let mut failed = None;
+        let mut reread = None;
         for round in 0..=REFRESH_ROUNDS {
             // Steps 3 to 6, again after every refresh: what was true before it may be over.
             let mut found = match found_ahead.take() {
                 Some(found) => found,
                 None => {
-                    self.load(client, request, &subject, known.as_deref())
+                    self.load(client, request, &subject, known.as_deref(), reread.as_ref())
                         .await?
                 }
             };
@@ -198,7 +200,7 @@ impl Vault {
                 .refresh_account(account.id, wanted, patience, caller)
                 .await
             {
-                Ok(()) => {}
+                Ok(shared) => reread = Some(shared),
                 Err(error) if is_definite(&error) => return Err(error),
                 Err(error) => failed = Some(error),
             }
@@ -228,7 +230,9 @@ impl Vault {
         });
         if let Some((asked, request)) = asked
             && let Some(known) = self.known.of(asked)
-            && let Some(found) = self.load_beside(request, &known, asked.subject).await?
+            && let Some(found) = self
+                .load_beside(request, &known, asked.subject, None)
+                .await?
         {
             return Ok(ClientWithSecret {
                 client: Some(Arc::clone(&known.client)),
@@ -345,15 +349,16 @@ impl Vault {
         request: &VaultExchange,
         subject: &Subject,
         known: Option<&Known>,
+        reread: Option<&Reread>,
     ) -> Result<Found, Error> {
         if let Some(known) = known
-            && let Some(found) = self.load_beside(request, known, subject).await?
+            && let Some(found) = self.load_beside(request, known, subject, reread).await?
         {
             return Ok(found);
         }
         let statement = subject.statement(&client.client_id, &request.connection);
-        let mut answers = self.db.read_all(vec![statement]).await?;
-        self.found(subject, answers.pop().unwrap_or_default())
+        let answer = self.read_after(reread, statement).await?;
+        self.found(subject, answer)
     }
 
     /// Step 3 where the configuration is known. None where it is another by now.
@@ -362,12 +367,25 @@ impl Vault {
         request: &VaultExchange,
         known: &Known,
         subject: &Subject,
+        reread: Option<&Reread>,
     ) -> Result<Option<Found>, Error> {
         let hint = request.login_hint.as_deref();
         let is_named = Candidate::is_named_for(hint, self.settings.account_selection);
         let statement = subject.statement_of_user(&known.connection.connection.id, is_named);
-        let mut answers = self.db.read_all(vec![statement]).await?;
-        Found::beside(known, subject, answers.pop().unwrap_or_default())
+        let answer = self.read_after(reread, statement).await?;
+        Found::beside(known, subject, answer)
+    }
+
+    /// After a refresh, together with those who waited for it as well.
+    async fn read_after(
+        &self,
+        reread: Option<&Reread>,
+        statement: Statement,
+    ) -> Result<Vec<Row>, ReadError> {
+        match reread {
+            Some(reread) => reread.read(&self.db, statement).await,
+            None => self.db.read_rows(statement).await,
+        }
     }
 
     /// Step 4. A worker's request is as old as it was when it arrived; everything else is judged by the present.

@@ -141,6 +141,7 @@ impl Vault {
         let wait = self.settings.refresh_wait;
         self.refresh_account(account_id, wanted, wait, &Caller::default())
             .await
+            .map(drop)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Refreshing an account's tokens at its provider: the part that others get wrong.
 //!
-//! 1. One flight a token in this process ([`Flights`]); whoever else asks waits for it and reads the row again.
+//! 1. One flight a token in this process ([`crate::flight`]); whoever else asks waits for it and reads the row again, once for all
+//!    who ask the same ([`crate::reread`]).
 //! 2. The flight reads the row. Somebody may have refreshed, disconnected or given up meanwhile: then it is done.
 //! 3. Another node or flight holds the account's lease: look again until it is done or gone. The provider was silent for
 //!    a while, or has had all that it takes: leave it alone, but for a probe now and then ([`crate::gate`]).
@@ -20,8 +21,6 @@
 //! says `invalid_grant`, the account is `outcome_unknown`, because it was us who lost it and not the user who took it
 //! back. Its access token is handed out as long as it lives.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -31,91 +30,17 @@ use provider::{
 };
 use seal::SecretString;
 use store::{Batch, Statement, WriteError, params};
-use tokio::sync::watch;
 
 use crate::account::{self, Account, AccountStatus, column};
 use crate::connection::{self, Connection};
 use crate::failure::{self, FIRST_RETRY, next_retry, waiting_refusal};
+use crate::flight::{Flight, Landing};
 use crate::gate::Closed;
 use crate::lifetime::Ends;
+use crate::reread::Reread;
 use crate::rescue::{Origin, Rescued};
 use crate::token_set::{Arrival, Target, TokenSet};
 use crate::{Caller, Error, Event, EventKind, Fault, Outcome, Reason, Refusal, Vault};
-
-/// How a flight ended: the row has news, or there is a refusal for everybody who waited.
-#[derive(Debug, Clone)]
-enum Landing {
-    Refreshed,
-    Refused(Refusal),
-    Fault,
-}
-
-type Running = HashMap<String, watch::Receiver<Option<Landing>>>;
-
-/// What this process does behind requests, by name: flights, and grants that are given back. Bounded by the accounts
-/// that are being refreshed or disconnected.
-#[derive(Clone, Default)]
-pub(crate) struct Flights {
-    running: Arc<Mutex<Running>>,
-}
-
-impl Flights {
-    fn running(&self) -> std::sync::MutexGuard<'_, Running> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The flight of a name: the running one, or the one that `begin` starts.
-    fn join(
-        &self,
-        name: &str,
-        begin: impl FnOnce(watch::Sender<Option<Landing>>),
-    ) -> watch::Receiver<Option<Landing>> {
-        let mut running = self.running();
-        if let Some(flight) = running.get(name) {
-            return flight.clone();
-        }
-        let (sender, receiver) = watch::channel(None);
-        running.insert(name.to_owned(), receiver.clone());
-        begin(sender);
-        receiver
-    }
-
-    /// Runs something behind the request that asked for it, once at a time.
-    pub(crate) fn behind(&self, name: &str, work: impl Future<Output = ()> + Send + 'static) {
-        let _nobody_waits = self.join(name, |sender| {
-            let grounded = self.grounded(name);
-            tokio::spawn(async move {
-                work.await;
-                drop(grounded);
-                let _ = sender.send(Some(Landing::Refreshed));
-            });
-        });
-    }
-
-    /// Everybody who is in the air.
-    fn all(&self) -> Vec<watch::Receiver<Option<Landing>>> {
-        self.running().values().cloned().collect()
-    }
-
-    fn grounded(&self, name: &str) -> Grounded {
-        Grounded {
-            flights: self.clone(),
-            name: name.to_owned(),
-        }
-    }
-}
-
-/// Takes the flight off the list however its task ends, so that a panic does not ground the account.
-struct Grounded {
-    flights: Flights,
-    name: String,
-}
-
-impl Drop for Grounded {
-    fn drop(&mut self) {
-        self.flights.running().remove(&self.name);
-    }
-}
 
 /// What a caller needs of the token set; decides when a flight may stop.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,14 +65,14 @@ struct Plan {
 
 impl Vault {
     /// Step 1: begins or joins the token's flight and returns when it has landed, or after `patience`. The caller reads
-    /// the row again.
+    /// the row again, together with those who waited as well.
     pub(crate) async fn refresh_account(
         &self,
         account_id: &str,
         wanted: Wanted,
         patience: Duration,
         caller: &Caller,
-    ) -> Result<(), Error> {
+    ) -> Result<Reread, Error> {
         let mut landing = self.begin_flight(account_id, wanted, caller);
         let landed = tokio::time::timeout(patience, landing.wait_for(Option::is_some)).await;
         match landed {
@@ -158,7 +83,7 @@ impl Vault {
                 Err(Fault::Internal("a refresh ended without a result".to_owned()).into())
             }
             Ok(Ok(landing)) => match landing.as_ref() {
-                Some(Landing::Refreshed) => Ok(()),
+                Some(Landing::Refreshed(reread)) => Ok(reread.clone()),
                 Some(Landing::Refused(refusal)) => Err(refusal.clone().into()),
                 Some(Landing::Fault) | None => Err(Fault::Unavailable(
                     "the refresh failed; see its own log line".to_owned(),
@@ -182,31 +107,22 @@ impl Vault {
         let _nobody_waits = self.begin_flight(account_id, wanted, caller);
     }
 
-    fn begin_flight(
-        &self,
-        account_id: &str,
-        wanted: Wanted,
-        caller: &Caller,
-    ) -> watch::Receiver<Option<Landing>> {
+    fn begin_flight(&self, account_id: &str, wanted: Wanted, caller: &Caller) -> Flight {
         let name = format!("{account_id} {:?}", wanted.target);
-        self.flights.join(&name, |sender| {
+        self.flights.join(&name, || {
             let vault = self.clone();
             let caller = caller.clone();
             let account_id = account_id.to_owned();
-            let grounded = self.flights.grounded(&name);
-            tokio::spawn(async move {
-                let landing = match vault.fly(&account_id, wanted, &caller).await {
-                    Ok(()) => Landing::Refreshed,
+            async move {
+                match vault.fly(&account_id, wanted, &caller).await {
+                    Ok(()) => Landing::Refreshed(Reread::default()),
                     Err(Error::Refused(refusal)) => Landing::Refused(*refusal),
                     Err(Error::Fault(fault)) => {
                         tracing::error!(account.id = %account_id, error = %fault, "a refresh failed");
                         Landing::Fault
                     }
-                };
-                // Off the list first: who comes after the landing begins a new flight and reads a new row.
-                drop(grounded);
-                let _ = sender.send(Some(landing));
-            });
+                }
+            }
         })
     }
 
