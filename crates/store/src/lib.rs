@@ -39,7 +39,7 @@ pub use value::{Param, Params, Value};
 pub struct Options {
     /// SQLite: connections for reading. Default: 8.
     pub read_connections: usize,
-    /// PostgreSQL: connections of this process. Default: 16.
+    /// PostgreSQL: connections of this process, and two more for what is urgent. Default: 16.
     pub pool_size: usize,
     /// How long a caller waits for a free connection before [`ReadError::Unavailable`]. Default: 2 s.
     pub wait: Duration,
@@ -96,6 +96,20 @@ impl Db {
         match &self.inner {
             Inner::Postgres(_) => Engine::Postgres,
             Inner::Sqlite(_) => Engine::Sqlite,
+        }
+    }
+
+    /// The same database for what many wait for: it does not stand in line with them for a connection, as long as one of
+    /// two is free that nobody else gets.
+    #[must_use]
+    pub fn urgent(&self) -> Self {
+        Self {
+            inner: match &self.inner {
+                Inner::Postgres(postgres) => Inner::Postgres(postgres.urgent()),
+                // Reads there are as short as it takes to hand a connection on, and all writes are one line.
+                Inner::Sqlite(sqlite) => Inner::Sqlite(sqlite.clone()),
+            },
+            counters: self.counters.clone(),
         }
     }
 

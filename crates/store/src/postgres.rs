@@ -4,9 +4,12 @@
 use std::collections::HashMap;
 use std::str::FromStr;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use bytes::BytesMut;
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
+use deadpool_postgres::{
+    Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime,
+};
 use futures_util::future::join_all;
 use postgres_types::{FromSql, IsNull, Kind, ToSql, Type, to_sql_checked};
 use tokio::sync::{mpsc, oneshot};
@@ -44,9 +47,15 @@ const CREATE_BLOB: &str = "do $$ begin
 exception when duplicate_object or unique_violation then null;
 end $$";
 
+/// Connections beside the pool for what is urgent.
+const KEPT_FREE: usize = 2;
+
 #[derive(Clone)]
 pub(crate) struct Postgres {
     pool: Pool,
+    /// For what is urgent, and of nobody else.
+    kept_free: Pool,
+    is_urgent: bool,
     dialect: Arc<Dialect>,
     united: Arc<RwLock<AllUnited>>,
     appends: mpsc::Sender<Append>,
@@ -75,20 +84,8 @@ impl Postgres {
         })?;
         let given = config.get_options().unwrap_or_default();
         config.options(format!("{PLAN_ONCE} {given}"));
-        let manager = Manager::from_config(
-            config,
-            NoTls,
-            ManagerConfig {
-                recycling_method: RecyclingMethod::Fast,
-            },
-        );
-        let pool = Pool::builder(manager)
-            .max_size(options.pool_size.max(1))
-            .wait_timeout(Some(options.wait))
-            .create_timeout(Some(options.wait))
-            .runtime(Runtime::Tokio1)
-            .build()
-            .map_err(|error| OpenError::Database(error.into()))?;
+        let pool = pool_of(&config, options.pool_size.max(1), options.wait, options)?;
+        let kept_free = pool_of(&config, KEPT_FREE, Duration::ZERO, options)?;
         let client = pool
             .get()
             .await
@@ -103,6 +100,8 @@ impl Postgres {
         tokio::spawn(committer.commit_appends(inbox));
         Ok(Self {
             pool,
+            kept_free,
+            is_urgent: false,
             dialect,
             united: Arc::default(),
             appends,
@@ -110,13 +109,31 @@ impl Postgres {
         })
     }
 
+    /// The same, for what many wait for.
+    pub(crate) fn urgent(&self) -> Self {
+        Self {
+            is_urgent: true,
+            ..self.clone()
+        }
+    }
+
+    /// A connection that nobody else uses meanwhile.
+    async fn lend(&self) -> Result<Object, PoolError> {
+        if self.is_urgent {
+            // At once, or not at all.
+            if let Ok(client) = self.kept_free.get().await {
+                return Ok(client);
+            }
+        }
+        self.pool.get().await
+    }
+
     pub(crate) async fn read_all(
         &self,
         statements: Vec<Statement>,
     ) -> Result<Vec<Vec<Row>>, ReadError> {
         let client = self
-            .pool
-            .get()
+            .lend()
             .await
             .map_err(|error| ReadError::Unavailable(error.into()))?;
         if let [only] = statements.as_slice() {
@@ -199,8 +216,7 @@ impl Postgres {
 
     pub(crate) async fn write(&self, batch: Batch) -> Result<Written, WriteError> {
         let client = self
-            .pool
-            .get()
+            .lend()
             .await
             .map_err(|error| WriteError::Unavailable(error.into()))?;
         let dialect = Arc::clone(&self.dialect);
@@ -281,7 +297,31 @@ impl Postgres {
 
     pub(crate) fn close(&self) {
         self.pool.close();
+        self.kept_free.close();
     }
+}
+
+/// Opens no connection yet.
+fn pool_of(
+    config: &Config,
+    size: usize,
+    wait: Duration,
+    options: &Options,
+) -> Result<Pool, OpenError> {
+    let manager = Manager::from_config(
+        config.clone(),
+        NoTls,
+        ManagerConfig {
+            recycling_method: RecyclingMethod::Fast,
+        },
+    );
+    Pool::builder(manager)
+        .max_size(size)
+        .wait_timeout(Some(wait))
+        .create_timeout(Some(options.wait))
+        .runtime(Runtime::Tokio1)
+        .build()
+        .map_err(|error| OpenError::Database(error.into()))
 }
 
 async fn run(

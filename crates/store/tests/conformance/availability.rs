@@ -13,6 +13,7 @@ use crate::place::Place;
 on_both_engines!(
     the_engine_is_told,
     no_free_connection_is_unavailable_in_time,
+    what_is_urgent_does_not_stand_in_line,
     a_caller_that_goes_away_leaves_nothing_open,
     ended_connections_are_replaced,
     closing_ends_after_what_is_under_way,
@@ -74,6 +75,40 @@ async fn no_free_connection_is_unavailable_in_time(place: &Place) {
     done.store(true, Ordering::Relaxed);
     tokio::task::block_in_place(|| busy.join()).unwrap();
     db.read("select 1", params![]).await.unwrap();
+}
+
+async fn what_is_urgent_does_not_stand_in_line(place: &Place) {
+    let options = Options {
+        read_connections: 1,
+        pool_size: 1,
+        wait: Duration::from_millis(50),
+    };
+    let db = place.with_tables_and(TABLE, options).await;
+    let hold = place.hold_writes("log").await;
+    let stuck = tokio::spawn({
+        let db = db.clone();
+        async move { db.write(Batch::new().with(note(1)).with(note(2))).await }
+    });
+    // On PostgreSQL the write has the only connection; SQLite reads beside it.
+    while db.engine() == Engine::Postgres {
+        if let Err(error) = db.read("select 1", params![]).await {
+            assert!(matches!(error, ReadError::Unavailable(_)), "{error:?}");
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    let urgent = db.urgent();
+    assert!(
+        urgent
+            .read("select id from log", params![])
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    hold.release().await;
+    stuck.await.unwrap().unwrap();
+    let rows = urgent.read("select id from log", params![]).await.unwrap();
+    assert_eq!(rows.len(), 2);
 }
 
 async fn a_caller_that_goes_away_leaves_nothing_open(place: &Place) {

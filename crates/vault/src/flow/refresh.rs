@@ -110,7 +110,11 @@ impl Vault {
     fn begin_flight(&self, account_id: &str, wanted: Wanted, caller: &Caller) -> Flight {
         let name = format!("{account_id} {:?}", wanted.target);
         self.flights.join(&name, || {
-            let vault = self.clone();
+            let vault = Self {
+                // Behind the requests that wait for it, it would wait for all of them, with each step again.
+                db: self.db.urgent(),
+                ..self.clone()
+            };
             let caller = caller.clone();
             let account_id = account_id.to_owned();
             async move {
