@@ -21,6 +21,15 @@ on_both_engines!(
 
 const TABLE: &str = "create table log (id bigint primary key, words text not null);";
 
+/// One for reading, or one for all, and so long a wait for it.
+fn one_connection(wait: Duration) -> Options {
+    Options {
+        read_connections: 1,
+        pool_size: 1,
+        wait,
+    }
+}
+
 fn note(id: i64) -> Statement {
     Statement::new(
         "insert into log (id, words) values ($1, 'noted')",
@@ -40,11 +49,7 @@ async fn the_engine_is_told(place: &Place) {
 
 async fn no_free_connection_is_unavailable_in_time(place: &Place) {
     let wait = Duration::from_millis(50);
-    let options = Options {
-        read_connections: 1,
-        pool_size: 1,
-        wait,
-    };
+    let options = one_connection(wait);
     let db = place.with_tables_and(TABLE, options).await;
     let done = Arc::new(AtomicBool::new(false));
     let busy = std::thread::spawn({
@@ -78,11 +83,7 @@ async fn no_free_connection_is_unavailable_in_time(place: &Place) {
 }
 
 async fn what_is_urgent_does_not_stand_in_line(place: &Place) {
-    let options = Options {
-        read_connections: 1,
-        pool_size: 1,
-        wait: Duration::from_millis(50),
-    };
+    let options = one_connection(Duration::from_millis(50));
     let db = place.with_tables_and(TABLE, options).await;
     let hold = place.hold_writes("log").await;
     let stuck = tokio::spawn({
@@ -112,11 +113,7 @@ async fn what_is_urgent_does_not_stand_in_line(place: &Place) {
 }
 
 async fn a_caller_that_goes_away_leaves_nothing_open(place: &Place) {
-    let options = Options {
-        read_connections: 1,
-        pool_size: 1,
-        wait: Duration::from_secs(30),
-    };
+    let options = one_connection(Duration::from_secs(30));
     let db = place.with_tables_and(TABLE, options).await;
     // Done once before, so that the next time all of it is sent at the first poll.
     let half_wrong = |id| {
