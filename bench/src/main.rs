@@ -62,10 +62,10 @@ const SLICE: Duration = Duration::from_secs(1);
 /// The callers of a herd, and how often there is one.
 const HERD: usize = 1000;
 const HERDS: usize = 10;
-/// Milliseconds that a provider takes for a refresh where it does not answer at once: what large ones take.
-const PROVIDER_TIME: i64 = 250;
 /// When it is over at the latest.
 const HERD_DEADLINE: Duration = Duration::from_secs(30);
+/// Milliseconds that a provider takes for a refresh where it does not answer at once: what large ones take.
+const PROVIDER_TIME: i64 = 250;
 /// A worker's request is good for 60 seconds after it was signed; signing ahead takes part of them.
 const LONGEST_WORKER_PHASE: u64 = 30;
 

@@ -189,8 +189,7 @@ impl Vault {
 
     /// The first row of a query.
     pub(crate) async fn first(&self, statement: Statement) -> Result<Option<Row>, Error> {
-        let rows = self.db.read_all(vec![statement]).await?;
-        Ok(rows.into_iter().flatten().next())
+        Ok(self.db.read_rows(statement).await?.into_iter().next())
     }
 
     /// The present instant by the vault's clock.

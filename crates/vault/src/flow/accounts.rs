@@ -89,14 +89,12 @@ impl Vault {
         let after = self.read_cursor("connections", user_id, from)?;
         let rows = self
             .db
-            .read_all(vec![connection::list_for_client_statement(
+            .read_rows(connection::list_for_client_statement(
                 &me.client_id,
                 &after,
                 take + 1,
-            )])
-            .await?
-            .into_iter()
-            .flatten();
+            ))
+            .await?;
         let mut views = Vec::new();
         for row in rows {
             views.push(connection::from_row(&row)?.view());

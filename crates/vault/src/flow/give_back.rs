@@ -50,10 +50,10 @@ impl Vault {
     pub async fn revoke_due(&self) -> Result<(), Error> {
         let rows = self
             .db
-            .read_all(vec![revocation::due_statement(self.now(), ROUND)])
+            .read_rows(revocation::due_statement(self.now(), ROUND))
             .await?;
         let mut ids = Vec::new();
-        for row in rows.iter().flatten() {
+        for row in &rows {
             ids.push(row.text(0)?.to_owned());
         }
         let tried: Vec<Result<(), Error>> = futures_util::stream::iter(ids)

@@ -103,9 +103,9 @@ impl Vault {
               limit $3",
             params![connection_id, self.now(), i64::from(ACCOUNTS)],
         );
-        let rows = self.db.read_all(vec![due]).await?;
+        let rows = self.db.read_rows(due).await?;
         let mut ids = Vec::new();
-        for row in rows.iter().flatten() {
+        for row in &rows {
             ids.push(row.text(0)?.to_owned());
         }
         let mut kept = futures_util::stream::iter(ids)

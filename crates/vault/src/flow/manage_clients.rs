@@ -450,9 +450,9 @@ impl Vault {
     ) -> Result<Vec<ClientKey>, Error> {
         let rows = self
             .db
-            .read_all(vec![client_key::of_clients_statement(first, last)])
+            .read_rows(client_key::of_clients_statement(first, last))
             .await?;
-        rows.iter().flatten().map(client_key::from_row).collect()
+        rows.iter().map(client_key::from_row).collect()
     }
 
     /// Whoever can change how a client authenticates can be that client: nobody may who could do less than it

@@ -168,10 +168,9 @@ impl Vault {
     ) -> Result<Vec<(String, String)>, Error> {
         let rows = self
             .db
-            .read_all(vec![connection::clients_statement(first, last)])
+            .read_rows(connection::clients_statement(first, last))
             .await?;
         rows.iter()
-            .flatten()
             .map(|row| Ok((row.text(0)?.to_owned(), row.text(1)?.to_owned())))
             .collect()
     }
