@@ -1,6 +1,7 @@
 //! Where randomness comes from. It is an argument, so that a simulation can be run again.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_lc_rs::rand;
 use zeroize::Zeroize;
@@ -26,6 +27,55 @@ impl Entropy for SystemEntropy {
             // Unwinding could be caught by a task's boundary and the next request would try again with half a key.
             eprintln!("tokenvault: the system has no randomness to give; stopping");
             std::process::abort();
+        }
+    }
+}
+
+/// Another source's bytes, drawn by the kilobyte: a draw costs a microsecond however short it is, and every request
+/// needs an id.
+///
+/// **For what must differ, not for what must be secret**: what is not given yet lies in memory.
+pub struct PooledEntropy {
+    source: Arc<dyn Entropy>,
+    pool: Mutex<Pool>,
+}
+
+struct Pool {
+    bytes: [u8; POOLED],
+    /// The first that was not given yet.
+    next: usize,
+}
+
+/// How much is drawn at once.
+const POOLED: usize = 1024;
+
+impl PooledEntropy {
+    /// Draws nothing yet.
+    pub fn new(source: Arc<dyn Entropy>) -> Self {
+        Self {
+            source,
+            pool: Mutex::new(Pool {
+                bytes: [0; POOLED],
+                next: POOLED,
+            }),
+        }
+    }
+}
+
+impl Entropy for PooledEntropy {
+    fn fill(&self, out: &mut [u8]) {
+        let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        let Pool { bytes, next } = &mut *pool;
+        for piece in out.chunks_mut(POOLED) {
+            if bytes.len() - *next < piece.len() {
+                self.source.fill(bytes);
+                *next = 0;
+            }
+            let end = *next + piece.len();
+            if let Some(given) = bytes.get(*next..end) {
+                piece.copy_from_slice(given);
+            }
+            *next = end;
         }
     }
 }
@@ -177,6 +227,24 @@ pub(crate) mod tests {
         assert_ne!(draw(7), draw(8));
         let source = SeededEntropy::new(7);
         assert_ne!(random_id(&source, ""), random_id(&source, ""));
+    }
+
+    #[test]
+    fn a_pool_gives_each_byte_of_its_source_at_most_once() {
+        let source: Arc<dyn Entropy> = Arc::new(SeededEntropy::new(7));
+        let pooled = PooledEntropy::new(Arc::clone(&source));
+        // Pieces that do not divide the pool, one as large as it is and one larger.
+        let mut given = BTreeSet::new();
+        for length in [24, 1000, 1024, 2000, 7] {
+            let mut piece = vec![0; length];
+            pooled.fill(&mut piece);
+            for eight in piece.chunks_exact(8) {
+                assert!(given.insert(eight.to_vec()), "{length}");
+            }
+        }
+        let mut next = [0; 8];
+        source.fill(&mut next);
+        assert!(!given.contains(&next[..]));
     }
 
     #[test]

@@ -22,7 +22,9 @@ mod record;
 mod secret;
 
 pub use digest::{hex, hmac_sha256_hex, sha256, sha256_hex_thumbprint};
-pub use entropy::{Entropy, EntropyError, SeededEntropy, SystemEntropy, check_entropy, random_id};
+pub use entropy::{
+    Entropy, EntropyError, PooledEntropy, SeededEntropy, SystemEntropy, check_entropy, random_id,
+};
 pub use jws::{
     Algorithm, Claims, JwsError, KeyError, SigningKey, UnverifiedJws, VerifyingKey,
     certificate_end, jwk_thumbprint,

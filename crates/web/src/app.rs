@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use seal::{Entropy, SystemEntropy};
+use seal::{Entropy, PooledEntropy, SystemEntropy};
 use vault::Vault;
 
 use crate::limiter::{Limiter, Quota};
@@ -40,6 +40,8 @@ impl Default for WebOptions {
 pub(crate) struct App {
     pub(crate) vault: Vault,
     pub(crate) options: WebOptions,
+    /// What requests are named from.
+    pub(crate) request_ids: PooledEntropy,
     /// My Account requests by user.
     pub(crate) me_limiter: Limiter,
     /// Management requests by client.
@@ -60,6 +62,7 @@ impl App {
             me_limiter: a_minute(options.me_requests_per_minute),
             management_limiter: a_minute(options.management_requests_per_minute),
             guess_limiter: a_minute(options.guesses_per_minute),
+            request_ids: PooledEntropy::new(Arc::clone(&options.entropy)),
             vault,
             options,
         }
