@@ -1,7 +1,7 @@
 //! Reading what was sent, within bounds: 64 KiB (a configuration: 4 MiB), 20 seconds, one media type, nothing compressed.
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
@@ -9,10 +9,9 @@ use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName};
-use bytes::Bytes;
-
-use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::{Frame, SizeHint};
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Frame;
 use oauth::params::Params;
 use serde_json::Value;
 use tokio::sync::oneshot;
@@ -148,13 +147,43 @@ async fn read(request: Request, most: usize) -> Result<Bytes, Failure> {
     if announced(headers).is_some_and(|length| length > most as u64) {
         return Err(HttpRefusal::BodyTooLarge.into());
     }
-    let body: Limited<Body> = Limited::new(request.into_body(), most);
-    match tokio::time::timeout(BODY_DEADLINE, body.collect()).await {
-        Err(_) => Err(HttpRefusal::BodyTimedOut.into()),
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(HttpRefusal::BodyTooLarge.into()),
+    let mut reading = pin!(collect(request.into_body(), most));
+    if let Some(read) = now(reading.as_mut()) {
+        return read;
+    }
+    tokio::time::timeout(BODY_DEADLINE, reading)
+        .await
+        .unwrap_or_else(|_| Err(HttpRefusal::BodyTimedOut.into()))
+}
+
+/// All pieces as one, of so many bytes at most. Nothing is copied where there is one.
+async fn collect(mut body: Body, most: usize) -> Result<Bytes, Failure> {
+    let mut all = Bytes::new();
+    while let Some(frame) = body.frame().await {
         // The peer broke off, or sent chunks that are none (threats IN-10).
-        Ok(Err(_)) => Err(HttpRefusal::BodyBroken.into()),
+        let frame = frame.map_err(|_| HttpRefusal::BodyBroken)?;
+        let Ok(piece) = frame.into_data() else {
+            continue;
+        };
+        if all.len() + piece.len() > most {
+            return Err(HttpRefusal::BodyTooLarge.into());
+        }
+        all = if all.is_empty() {
+            piece
+        } else {
+            let mut joined = BytesMut::from(all);
+            joined.extend_from_slice(&piece);
+            joined.freeze()
+        };
+    }
+    Ok(all)
+}
+
+/// What a future is ready with at once. It may be asked again.
+fn now<F: Future + Unpin>(mut future: F) -> Option<F::Output> {
+    match Pin::new(&mut future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => Some(output),
+        Poll::Pending => None,
     }
 }
 
@@ -169,9 +198,20 @@ pub(crate) fn lend(request: &mut Request) -> Option<Loan> {
     if request.body().is_end_stream() || is_too_large || headers.contains_key(EXPECT) {
         return None;
     }
+    let mut body = std::mem::take(request.body_mut());
+    // A short one has come together with its head.
+    let ahead = match now(body.frame()) {
+        Some(Some(Ok(frame))) if body.is_end_stream() => {
+            *request.body_mut() = frame.into_data().map_or_else(|_| Body::empty(), Body::from);
+            return None;
+        }
+        Some(None) => return None,
+        Some(frame) => frame,
+        None => None,
+    };
     let (back, returned) = oneshot::channel();
-    let body = std::mem::take(request.body_mut());
     *request.body_mut() = Body::new(Lent {
+        ahead,
         body,
         back: Some(back),
     });
@@ -208,6 +248,8 @@ impl Loan {
 }
 
 struct Lent {
+    /// What was taken of it already.
+    ahead: Option<Result<Frame<Bytes>, axum::Error>>,
     body: Body,
     back: Option<oneshot::Sender<Body>>,
 }
@@ -220,15 +262,14 @@ impl HttpBody for Lent {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
+        match self.ahead.take() {
+            Some(frame) => Poll::Ready(Some(frame)),
+            None => Pin::new(&mut self.body).poll_frame(context),
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.ahead.is_none() && self.body.is_end_stream()
     }
 }
 
@@ -292,6 +333,8 @@ fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Single<&'a str> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+
     use axum::http::HeaderValue;
 
     use super::*;
@@ -345,6 +388,86 @@ mod tests {
         let sent = request(&[form], vec![b'a'; MOST_BYTES + 1]);
         let failure = Fields::from_request(sent, &()).await.err().unwrap();
         assert_eq!(refusal(failure), HttpRefusal::BodyTooLarge);
+    }
+
+    /// A body that comes piece by piece; before each None, it lets its reader wait once.
+    struct Pieces(VecDeque<Option<Result<&'static str, std::io::Error>>>);
+
+    impl HttpBody for Pieces {
+        type Data = Bytes;
+        type Error = std::io::Error;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+            match self.0.pop_front() {
+                Some(None) => {
+                    context.waker().wake_by_ref();
+                    Poll::Pending
+                }
+                Some(Some(piece)) => {
+                    Poll::Ready(Some(piece.map(|text| Frame::data(Bytes::from(text)))))
+                }
+                None => Poll::Ready(None),
+            }
+        }
+
+        fn is_end_stream(&self) -> bool {
+            self.0.is_empty()
+        }
+    }
+
+    fn of_pieces<const N: usize>(
+        pieces: [Option<Result<&'static str, std::io::Error>>; N],
+    ) -> Request {
+        request(&[], Body::new(Pieces(pieces.into())))
+    }
+
+    #[tokio::test]
+    async fn a_lent_body_is_read_whole_however_it_comes() {
+        let piece = |text| Some(Ok(text));
+        for (mut sent, is_lent) in [
+            (of_pieces([piece("a=1&b=2")]), false),
+            (of_pieces([piece("a=1&"), piece("b=2")]), true),
+            (of_pieces([None, piece("a=1&b=2")]), true),
+            (
+                of_pieces([piece("a=1&"), None, piece("b="), piece("2")]),
+                true,
+            ),
+        ] {
+            let lent = lend(&mut sent);
+            assert_eq!(lent.is_some(), is_lent);
+            assert_eq!(read(sent, 64).await.ok().unwrap(), "a=1&b=2");
+        }
+    }
+
+    #[tokio::test]
+    async fn in_10_pieces_are_bounded_together_and_a_broken_one_ends_the_body() {
+        let sent = of_pieces([Some(Ok("a=1")), None, Some(Ok("&b=2"))]);
+        let failure = read(sent, 6).await.err().unwrap();
+        assert_eq!(refusal(failure), HttpRefusal::BodyTooLarge);
+        let broken = || Some(Err(std::io::Error::other("broken off")));
+        for mut sent in [
+            of_pieces([broken(), None]),
+            of_pieces([Some(Ok("a=1")), broken()]),
+        ] {
+            let _lent = lend(&mut sent);
+            let failure = read(sent, 64).await.err().unwrap();
+            assert_eq!(refusal(failure), HttpRefusal::BodyBroken);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_nobody_read_of_a_lent_body_is_read_in_the_end() {
+        let mut sent = of_pieces([Some(Ok("a=1")), None, Some(Ok("&b=2"))]);
+        let lent = lend(&mut sent).unwrap();
+        drop(sent);
+        let mut returned = lent.returned;
+        let mut left = returned.try_recv().unwrap();
+        let piece = left.frame().await.unwrap().unwrap().into_data().unwrap();
+        assert_eq!(piece, "&b=2");
+        assert!(left.frame().await.is_none());
     }
 
     #[tokio::test]
