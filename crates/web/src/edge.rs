@@ -5,18 +5,22 @@
 //! or a query (threats LG-05). A path is logged only when it is one of ours; what else somebody sends could be a token
 //! pasted into the wrong place.
 
+use std::convert::Infallible;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Instant;
 
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{MatchedPath, Request};
 use axum::http::header::{
     ALLOW, CACHE_CONTROL, REFERRER_POLICY, SET_COOKIE, STRICT_TRANSPORT_SECURITY,
     X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderName, HeaderValue, StatusCode};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use axum::routing::Route;
+use tower::{Layer, Service};
 use vault::{Caller, Reason};
 
 use crate::address::{Peer, client_address};
@@ -58,12 +62,49 @@ impl Notes {
     }
 }
 
-/// The outermost layer.
-pub(crate) async fn edge(
-    State(app): State<Arc<App>>,
+/// The outermost layer. Written out because axum's `from_fn` puts each request's work into two boxes more.
+#[derive(Clone)]
+pub(crate) struct Edge(pub(crate) Arc<App>);
+
+impl Layer<Route> for Edge {
+    type Service = Edged;
+
+    fn layer(&self, inner: Route) -> Edged {
+        Edged {
+            app: Arc::clone(&self.0),
+            inner,
+        }
+    }
+}
+
+/// A route with everything around it.
+#[derive(Clone)]
+pub(crate) struct Edged {
+    app: Arc<App>,
+    inner: Route,
+}
+
+impl Service<Request> for Edged {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Service::<Request>::poll_ready(&mut self.inner, context)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let waiting = self.inner.clone();
+        let ready = std::mem::replace(&mut self.inner, waiting);
+        Box::pin(pass(Arc::clone(&self.app), request, ready))
+    }
+}
+
+async fn pass(
+    app: Arc<App>,
     mut request: Request,
-    next: Next,
-) -> Response {
+    mut inner: Route,
+) -> Result<Response, Infallible> {
     let begun = Instant::now();
     let caller = caller(&app, &request);
     let notes = Notes::default();
@@ -82,7 +123,7 @@ pub(crate) async fn edge(
     } else {
         request.extensions_mut().insert(caller.clone());
         request.extensions_mut().insert(notes.clone());
-        next.run(request).await
+        inner.call(request).await?
     };
     if let Some(lent) = lent {
         let failure = response.extensions().get::<Failure>();
@@ -133,7 +174,7 @@ pub(crate) async fn edge(
         reason,
         "request"
     );
-    response
+    Ok(response)
 }
 
 fn caller(app: &App, request: &Request) -> Caller {
@@ -143,7 +184,7 @@ fn caller(app: &App, request: &Request) -> Caller {
         .map(|Peer(address)| address.ip());
     Caller {
         address: client_address(peer, request.headers(), &app.options.trusted_proxies),
-        request_id: seal::random_id(app.options.entropy.as_ref(), "req_").into(),
+        request_id: seal::random_id(&app.request_ids, "req_").into(),
     }
 }
 

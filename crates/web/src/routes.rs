@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
+use axum::Router;
 use axum::routing::{delete, get, post};
-use axum::{Router, middleware};
 use vault::Vault;
 
 use crate::app::{App, WebOptions};
+use crate::edge::Edge;
 use crate::error::{Failure, HttpRefusal};
 use crate::{
-    assets, authorize, connect, discovery, edge, health, login, logout, management, me, token,
-    userinfo,
+    assets, authorize, connect, discovery, health, login, logout, management, me, token, userinfo,
 };
 
 /// The whole web side over one vault.
@@ -71,6 +71,6 @@ pub fn router(vault: Vault, options: WebOptions) -> Router {
         .route("/assets/mark.svg", get(assets::mark))
         .route("/assets/style.css", get(assets::style))
         .fallback(|| async { Failure::from(HttpRefusal::NotFound) })
-        .layer(middleware::from_fn_with_state(Arc::clone(&app), edge::edge))
+        .layer(Edge(Arc::clone(&app)))
         .with_state(app)
 }
