@@ -350,7 +350,8 @@ pub(crate) const JUDGED_COLUMNS: usize = 11;
 
 macro_rules! successor_used {
     () => {
-        "case when exists (select 1 from refresh_tokens n where n.id = r.successor_id and n.rotated_at is not null)
+        "case when r.successor_id is not null
+                and exists (select 1 from refresh_tokens n where n.id = r.successor_id and n.rotated_at is not null)
               then 1 else 0 end"
     };
 }
