@@ -25,8 +25,8 @@ use oauth::grant;
 use oauth::params::Params;
 use oauth::token_response::TokenResponse;
 use seal::{
-    Algorithm, KeyRing, Purpose, RecordContext, SecretString, SigningKey, SystemEntropy, TokenKind,
-    UnverifiedJws, VerifyingKey,
+    Algorithm, KeyRing, PooledEntropy, Purpose, RecordContext, SecretString, SigningKey,
+    SystemEntropy, TokenKind, UnverifiedJws, VerifyingKey,
 };
 use serde::Deserialize;
 use serde_json::json;
@@ -72,6 +72,8 @@ const TABLES: &[Migration] = &[Migration::new(
 struct Floor {
     db: Db,
     ring: KeyRing,
+    /// What audit rows are named from.
+    row_ids: PooledEntropy,
     access_key: VerifyingKey,
     worker_key: VerifyingKey,
 }
@@ -143,7 +145,7 @@ impl Floor {
         let tokens: TokenSet = serde_json::from_slice(plain.reveal()).map_err(|_| Refused)?;
         // Step 6.
         if audit == Audit::Durable {
-            let row = audit_statement(account_id, now);
+            let row = audit_statement(&self.row_ids, account_id, now);
             self.db.append(Batch::new().with(row)).await?;
         }
         // Step 7.
@@ -211,11 +213,11 @@ fn context(account_id: &str) -> RecordContext<'_> {
     }
 }
 
-fn audit_statement(account_id: &str, now: Timestamp) -> Statement {
+fn audit_statement(row_ids: &PooledEntropy, account_id: &str, now: Timestamp) -> Statement {
     let id = format!(
         "{:016x}{}",
         now.as_microsecond(),
-        seal::random_id(&SystemEntropy, "_")
+        seal::random_id(row_ids, "_")
     );
     Statement::new(
         "insert into audit (id, at, client_id, account_id) values ($1, $2, $3, $4)",
@@ -247,6 +249,7 @@ pub(crate) async fn run(args: &ServerArgs) -> Result<()> {
         worker_key: verifying(&worker_key)?,
         db,
         ring,
+        row_ids: PooledEntropy::new(Arc::new(SystemEntropy)),
     });
     let router = Router::new()
         .route(
