@@ -179,7 +179,8 @@ async fn collect(mut body: Body, most: usize) -> Result<Bytes, Failure> {
     Ok(all)
 }
 
-/// What a future is ready with at once. It may be asked again.
+/// What a future is ready with at once, so that nothing has to be set up to wait for it. Where that is nothing, it may be
+/// waited for as if it had not been asked.
 fn now<F: Future + Unpin>(mut future: F) -> Option<F::Output> {
     match Pin::new(&mut future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => Some(output),
@@ -190,8 +191,8 @@ fn now<F: Future + Unpin>(mut future: F) -> Option<F::Output> {
 /// Lends the body to whoever handles the request. It comes back, to be read to its end: where some of it is still on its
 /// way when the answer is written, hyper closes the connection, and the client loses the answer, or what it asks next.
 ///
-/// None where there is nothing to bring home: no body, one too large to be worth it, or one whose client waits to be
-/// told to go on.
+/// None where there is nothing to bring home: no body, one that has come whole, one too large to be worth it, or one
+/// whose client waits to be told to go on.
 pub(crate) fn lend(request: &mut Request) -> Option<Loan> {
     let headers = request.headers();
     let is_too_large = announced(headers).is_some_and(|length| length > MOST_DISCARDED as u64);
@@ -390,7 +391,7 @@ mod tests {
         assert_eq!(refusal(failure), HttpRefusal::BodyTooLarge);
     }
 
-    /// A body that comes piece by piece; before each None, it lets its reader wait once.
+    /// A body that comes piece by piece; where there is none, its reader has to wait once.
     struct Pieces(VecDeque<Option<Result<&'static str, std::io::Error>>>);
 
     impl HttpBody for Pieces {
