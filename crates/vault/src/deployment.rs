@@ -32,6 +32,11 @@ pub const MIGRATIONS: &[Migration] = &[
             include_str!("../migrations/0005_configuration_mark.sql"),
         )
     },
+    Migration::new(
+        6,
+        "fewer_indexes",
+        include_str!("../migrations/0006_fewer_indexes.sql"),
+    ),
 ];
 
 /// Why a deployment cannot be opened. Each says what to do.
@@ -204,5 +209,47 @@ impl From<crate::Error> for OpenDeploymentError {
             crate::Error::Refused(refusal) => refusal.description().to_owned(),
             crate::Error::Fault(fault) => fault.to_string(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use store::Options;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn no_index_is_the_beginning_of_another() {
+        let db = Db::open("sqlite::memory:", Options::default())
+            .await
+            .unwrap();
+        db.migrate(MIGRATIONS).await.unwrap();
+        let rows = db
+            .read(
+                "select t.name, i.name, i.\"unique\", c.name
+                   from sqlite_master t, pragma_index_list(t.name) i, pragma_index_info(i.name) c
+                  where t.type = 'table' and i.partial = 0
+                  order by t.name, i.name, c.seqno",
+                params![],
+            )
+            .await
+            .unwrap();
+        let mut indexes: BTreeMap<(&str, &str, bool), Vec<&str>> = BTreeMap::new();
+        for row in &rows {
+            let (table, index) = (row.text(0).unwrap(), row.text(1).unwrap());
+            let columns = indexes.entry((table, index, row.bool(2).unwrap()));
+            columns.or_default().push(row.text(3).unwrap());
+        }
+        let names: Vec<&str> = indexes.keys().map(|(_, index, _)| *index).collect();
+        assert!(names.contains(&"accounts_by_subject"), "{names:?}");
+        for ((table, index, is_unique), columns) in &indexes {
+            let longer = indexes.iter().find(|((of, other, _), more)| {
+                of == table && other != index && more.starts_with(columns)
+            });
+            // One that is unique says something of its own.
+            assert!(*is_unique || longer.is_none(), "{index}: {longer:?}");
+        }
     }
 }
