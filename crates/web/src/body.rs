@@ -9,8 +9,8 @@ use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName};
-use bytes::{Bytes, BytesMut};
-use http_body_util::{BodyExt, Limited};
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Frame;
 use oauth::params::Params;
 use serde_json::Value;
@@ -147,36 +147,19 @@ async fn read(request: Request, most: usize) -> Result<Bytes, Failure> {
     if announced(headers).is_some_and(|length| length > most as u64) {
         return Err(HttpRefusal::BodyTooLarge.into());
     }
-    let mut reading = pin!(collect(request.into_body(), most));
-    if let Some(read) = now(reading.as_mut()) {
-        return read;
-    }
-    tokio::time::timeout(BODY_DEADLINE, reading)
-        .await
-        .unwrap_or_else(|_| Err(HttpRefusal::BodyTimedOut.into()))
-}
-
-/// All pieces as one, of so many bytes at most. Nothing is copied where there is one.
-async fn collect(mut body: Body, most: usize) -> Result<Bytes, Failure> {
-    let mut all = Bytes::new();
-    while let Some(frame) = body.frame().await {
+    let body: Limited<Body> = Limited::new(request.into_body(), most);
+    let mut reading = pin!(body.collect());
+    let read = match now(reading.as_mut()) {
+        Some(read) => Ok(read),
+        None => tokio::time::timeout(BODY_DEADLINE, reading).await,
+    };
+    match read {
+        Err(_) => Err(HttpRefusal::BodyTimedOut.into()),
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(HttpRefusal::BodyTooLarge.into()),
         // The peer broke off, or sent chunks that are none (threats IN-10).
-        let frame = frame.map_err(|_| HttpRefusal::BodyBroken)?;
-        let Ok(piece) = frame.into_data() else {
-            continue;
-        };
-        if all.len() + piece.len() > most {
-            return Err(HttpRefusal::BodyTooLarge.into());
-        }
-        all = if all.is_empty() {
-            piece
-        } else {
-            let mut joined = BytesMut::from(all);
-            joined.extend_from_slice(&piece);
-            joined.freeze()
-        };
+        Ok(Err(_)) => Err(HttpRefusal::BodyBroken.into()),
     }
-    Ok(all)
 }
 
 /// What a future is ready with at once, so that nothing has to be set up to wait for it. Where that is nothing, it may be
@@ -207,8 +190,7 @@ pub(crate) fn lend(request: &mut Request) -> Option<Loan> {
             return None;
         }
         Some(None) => return None,
-        Some(frame) => frame,
-        None => None,
+        frame => frame.flatten(),
     };
     let (back, returned) = oneshot::channel();
     *request.body_mut() = Body::new(Lent {
