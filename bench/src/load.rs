@@ -7,22 +7,18 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
-use http::{Request, StatusCode};
-use http_body_util::{BodyExt, Full};
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
+use http::StatusCode;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
+use crate::connection::Connection;
 use crate::target::{Ask, Requests};
 use crate::tls;
 
 /// Open connections with nothing on them yet.
 pub(crate) struct Fleet {
     address: SocketAddr,
-    connections: Vec<SendRequest<Full<Bytes>>>,
+    connections: Vec<Connection>,
 }
 
 /// What a phase of load saw.
@@ -84,23 +80,14 @@ pub(crate) async fn connect(
             .with_context(|| format!("connecting to {address}"))?;
         stream.set_nodelay(true)?;
         connections.push(match &tls {
-            None => handshake(stream).await?,
-            Some(tls) => handshake(tls::handshake(tls, stream).await?).await?,
+            None => Connection::new(stream),
+            Some(tls) => Connection::new(tls::handshake(tls, stream).await?),
         });
     }
     Ok(Fleet {
         address: *addresses.first().context("nowhere to connect to")?,
         connections,
     })
-}
-
-async fn handshake(
-    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-) -> Result<SendRequest<Full<Bytes>>> {
-    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    // Its errors are those of the requests on it.
-    tokio::spawn(connection);
-    Ok(sender)
 }
 
 impl Fleet {
@@ -110,7 +97,7 @@ impl Fleet {
         let connection = self.connections.first_mut().context("no connection")?;
         let requests = ask.again_and_again();
         let body = requests.body(0).unwrap_or_default();
-        match send(connection, &host, &requests, body).await? {
+        match connection.send(&host, &requests, &body).await? {
             (StatusCode::OK, answer) => Ok(answer),
             (status, answer) => bail!("{status}: {}", String::from_utf8_lossy(&answer)),
         }
@@ -157,8 +144,8 @@ impl Errand {
     /// What it saw, and the connection where that still stands.
     async fn run(
         self: Arc<Self>,
-        mut connection: SendRequest<Full<Bytes>>,
-    ) -> (Load, Option<SendRequest<Full<Bytes>>>) {
+        mut connection: Connection,
+    ) -> (Load, Option<Connection>) {
         let mut seen = Load::default();
         loop {
             let begun = Instant::now();
@@ -169,7 +156,7 @@ impl Errand {
             let Some(body) = self.requests.body(number) else {
                 return (seen, Some(connection));
             };
-            match send(&mut connection, &self.host, &self.requests, body).await {
+            match connection.send(&self.host, &self.requests, &body).await {
                 Ok((StatusCode::OK, _)) => seen.latencies.push(begun.elapsed()),
                 Ok((status, answer)) => {
                     seen.errors += 1;
@@ -186,29 +173,6 @@ impl Errand {
             }
         }
     }
-}
-
-async fn send(
-    connection: &mut SendRequest<Full<Bytes>>,
-    host: &str,
-    requests: &Requests,
-    body: Bytes,
-) -> Result<(StatusCode, Bytes)> {
-    let mut request = Request::builder()
-        .method(&requests.method)
-        .uri(&requests.path)
-        .header(HOST, host);
-    if !body.is_empty() {
-        request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
-    }
-    if let Some(token) = &requests.bearer {
-        request = request.header(AUTHORIZATION, format!("Bearer {token}"));
-    }
-    let request = request.body(Full::new(body))?;
-    connection.ready().await?;
-    let answer = connection.send_request(request).await?;
-    let status = answer.status();
-    Ok((status, answer.into_body().collect().await?.to_bytes()))
 }
 
 #[cfg(test)]

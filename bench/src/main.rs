@@ -19,6 +19,7 @@
 //! | `report` | figures and the table |
 
 mod audit;
+mod connection;
 mod curve;
 mod database;
 mod day;
