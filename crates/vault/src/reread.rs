@@ -4,6 +4,8 @@
 //! state again when it has landed. Those who ask the same share one answer: the question is put after the landing, and so
 //! after each of them had come. Who comes later has no part in it. So the answer tells each caller everything that was
 //! committed before its own request, as if it had asked alone; it lives as long as somebody still waits for it.
+//!
+//! The token set in it is opened once, too: to hand it out is each caller's own decision, to decrypt it is the same work.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,10 +13,24 @@ use std::sync::{Arc, Mutex, PoisonError};
 use store::{Db, ReadError, Row, Statement};
 use tokio::sync::OnceCell;
 
+use crate::candidate::Candidate;
+use crate::token_set::TokenSet;
+use crate::{Error, Vault};
+
 /// The answers that the callers of one flight share. Cheap to clone.
 #[derive(Clone, Default)]
 pub(crate) struct Reread {
     answers: Arc<Mutex<HashMap<Statement, Answer>>>,
+    /// Few: a landing is one account's.
+    opened: Arc<Mutex<Vec<Opened>>>,
+}
+
+/// A token set, and what it was opened from.
+struct Opened {
+    account_id: String,
+    generation: u64,
+    sealed: Vec<u8>,
+    tokens: Arc<TokenSet>,
 }
 
 type Answer = Arc<OnceCell<Vec<Row>>>;
@@ -36,6 +52,32 @@ impl Reread {
             .get_or_try_init(|| db.read_rows(statement))
             .await
             .cloned()
+    }
+
+    /// The account's tokens; where nobody has opened exactly these yet, by opening them.
+    pub(crate) fn tokens(
+        &self,
+        vault: &Vault,
+        account: &Candidate<'_>,
+    ) -> Result<Arc<TokenSet>, Error> {
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = opened.iter().find(|opened| {
+            opened.account_id == account.id
+                && opened.generation == account.generation
+                && opened.sealed == account.token_set
+        });
+        if let Some(same) = same {
+            return Ok(Arc::clone(&same.tokens));
+        }
+        let tokens = TokenSet::open(vault, account.id, account.generation, account.token_set)?;
+        let tokens = Arc::new(tokens);
+        opened.push(Opened {
+            account_id: account.id.to_owned(),
+            generation: account.generation,
+            sealed: account.token_set.to_owned(),
+            tokens: Arc::clone(&tokens),
+        });
+        Ok(tokens)
     }
 }
 

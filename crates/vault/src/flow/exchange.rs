@@ -134,9 +134,20 @@ impl Vault {
             let profile = connection
                 .profile(self)
                 .ok_or(Reason::ProviderClientMisconfigured)?;
-            let tokens = TokenSet::open(self, account.id, account.generation, account.token_set)?;
+            let (own, shared);
+            let tokens = match &reread {
+                None => {
+                    own =
+                        TokenSet::open(self, account.id, account.generation, account.token_set)?;
+                    &own
+                }
+                Some(reread) => {
+                    shared = reread.tokens(self, &account)?;
+                    shared.as_ref()
+                }
+            };
             let allowed = principal.allowed_scopes.as_ref();
-            let target = pick_token(&account, profile, &tokens, request, allowed)?;
+            let target = pick_token(&account, profile, tokens, request, allowed)?;
             let token = tokens.get(&target);
             check_token(&account, token, &target, request, allowed)?;
             let now = self.now();
@@ -167,7 +178,7 @@ impl Vault {
             };
             // Where nothing can bring another token, one that lives is as good as fresh.
             let renewable = account.status == AccountStatus::Active
-                && connection.can_renew(self, profile, &tokens, &wanted.target)?;
+                && connection.can_renew(self, profile, tokens, &wanted.target)?;
             let is_last = failed.is_some() || round == REFRESH_ROUNDS || !renewable;
             let stale = freshness(min_ttl) == Freshness::Stale;
             if let Some(token) = token
