@@ -142,10 +142,7 @@ struct Errand {
 
 impl Errand {
     /// What it saw, and the connection where that still stands.
-    async fn run(
-        self: Arc<Self>,
-        mut connection: Connection,
-    ) -> (Load, Option<Connection>) {
+    async fn run(self: Arc<Self>, mut connection: Connection) -> (Load, Option<Connection>) {
         let mut seen = Load::default();
         loop {
             let begun = Instant::now();

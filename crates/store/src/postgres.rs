@@ -70,6 +70,7 @@ fn spell(sql: &str) -> String {
         "{now}",
         "(extract(epoch from clock_timestamp()) * 1000000)::bigint",
     )
+    .replace("{place}", "strpos")
 }
 
 impl Postgres {
@@ -553,11 +554,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_clock_is_spelled() {
+    fn clock_and_place_are_spelled() {
         assert_eq!(
-            spell("select $1 where t < {now} or u > {now}"),
+            spell("select $1 where t < {now} or u > {now} or {place}(v, 'x') > 0"),
             "select $1 where t < (extract(epoch from clock_timestamp()) * 1000000)::bigint \
-             or u > (extract(epoch from clock_timestamp()) * 1000000)::bigint"
+             or u > (extract(epoch from clock_timestamp()) * 1000000)::bigint or strpos(v, 'x') > 0"
         );
     }
 

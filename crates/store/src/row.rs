@@ -37,6 +37,8 @@ enum Column {
 
 /// What a column takes of a row's texts, so that they seldom grow.
 const USUAL_TEXT: usize = 24;
+/// What the first blob makes room for: where there is one, a sealed record is seldom far.
+const USUAL_BYTES: usize = 1024;
 
 impl Cells {
     /// With room for so many columns.
@@ -53,6 +55,9 @@ impl Cells {
     pub(crate) fn push(&mut self, cell: Value<'_>) {
         self.columns.push(match cell {
             Value::Blob(bytes) => {
+                if self.bytes.capacity() == 0 {
+                    self.bytes.reserve(bytes.len().max(USUAL_BYTES));
+                }
                 let begin = self.bytes.len();
                 self.bytes.extend_from_slice(bytes);
                 Column::Blob(begin..self.bytes.len())

@@ -68,10 +68,10 @@ impl<S: Send + Sync> FromRequest<S> for Fields {
     async fn from_request(request: Request, _: &S) -> Result<Self, Failure> {
         let media_type = media_type(request.headers());
         let bytes = read(request, MOST_BYTES).await?;
-        let params = match media_type.as_deref() {
-            Some("application/x-www-form-urlencoded") => Params::from_form(&bytes)?,
-            Some("application/json") => Params::from_json(&bytes)?,
-            _ => return Err(HttpRefusal::ContentTypeUnknown.into()),
+        let params = match media_type {
+            MediaType::Form => Params::from_form(&bytes)?,
+            MediaType::Json => Params::from_json(&bytes)?,
+            MediaType::Other => return Err(HttpRefusal::ContentTypeUnknown.into()),
         };
         Ok(Self(params))
     }
@@ -83,7 +83,7 @@ impl<S: Send + Sync> FromRequest<S> for FormFields {
     async fn from_request(request: Request, _: &S) -> Result<Self, Failure> {
         let media_type = media_type(request.headers());
         let bytes = read(request, MOST_BYTES).await?;
-        if media_type.as_deref() != Some("application/x-www-form-urlencoded") {
+        if media_type != MediaType::Form {
             return Err(HttpRefusal::ContentTypeUnknown.into());
         }
         Ok(Self(Params::from_form(&bytes)?))
@@ -96,7 +96,7 @@ impl<const MOST: usize, S: Send + Sync> FromRequest<S> for JsonBody<MOST> {
     async fn from_request(request: Request, _: &S) -> Result<Self, Failure> {
         let media_type = media_type(request.headers());
         let bytes = read(request, MOST).await?;
-        if media_type.as_deref() != Some("application/json") {
+        if media_type != MediaType::Json {
             return Err(HttpRefusal::NotJsonType.into());
         }
         oauth::json::parse(&bytes)
@@ -268,23 +268,34 @@ fn announced(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// The media type without its parameters, lower case. None when absent, repeated, a list, or another charset than
-/// UTF-8 is claimed.
-fn media_type(headers: &HeaderMap) -> Option<String> {
+/// What a body says that it is.
+#[derive(Debug, PartialEq, Eq)]
+enum MediaType {
+    Form,
+    Json,
+    /// Another one, or none: absent, repeated, a list, or in another charset than UTF-8.
+    Other,
+}
+
+fn media_type(headers: &HeaderMap) -> MediaType {
     let Single::Text(text) = single(headers, &CONTENT_TYPE) else {
-        return None;
+        return MediaType::Other;
     };
     let mut parts = text.split(';').map(str::trim);
-    let media_type = parts.next()?.to_ascii_lowercase();
-    for parameter in parts {
-        if let Some((name, value)) = parameter.split_once('=')
-            && name.eq_ignore_ascii_case("charset")
-            && !value.trim_matches('"').eq_ignore_ascii_case("utf-8")
-        {
-            return None;
-        }
+    let named = parts.next().unwrap_or_default();
+    let is_utf_8 = parts
+        .filter_map(|parameter| parameter.split_once('='))
+        .filter(|(name, _)| name.eq_ignore_ascii_case("charset"))
+        .all(|(_, value)| value.trim_matches('"').eq_ignore_ascii_case("utf-8"));
+    if !is_utf_8 {
+        MediaType::Other
+    } else if named.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+        MediaType::Form
+    } else if named.eq_ignore_ascii_case("application/json") {
+        MediaType::Json
+    } else {
+        MediaType::Other
     }
-    Some(media_type)
 }
 
 enum Single<T> {

@@ -24,6 +24,7 @@ on_both_engines!(
     a_text_with_a_nul_is_an_error,
     parameters_may_repeat_and_exceed_nine,
     now_is_the_clock_of_the_database,
+    place_says_where_a_part_begins,
 );
 
 const TABLE: &str = "create table things (
@@ -404,4 +405,26 @@ async fn now_is_the_clock_of_the_database(place: &Place) {
 )]
 fn machine_clock() -> Timestamp {
     Timestamp::now()
+}
+
+async fn place_says_where_a_part_begins(place: &Place) {
+    let db = place.with_tables(TABLE).await;
+    for (text, part, begin) in [
+        ("one two", "two", 5),
+        ("one two", "three", 0),
+        ("ONE", "one", 0),
+        ("a%b_c", "%", 2),
+        ("äöü", "ü", 3),
+        ("", "x", 0),
+    ] {
+        let row = db
+            .read_one(
+                "select cast({place}($1, $2) as bigint)",
+                params![text, part],
+            )
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(row.int(0).unwrap(), begin, "{text} {part}");
+    }
 }

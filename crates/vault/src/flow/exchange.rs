@@ -137,8 +137,7 @@ impl Vault {
             let (own, shared);
             let tokens = match &reread {
                 None => {
-                    own =
-                        TokenSet::open(self, account.id, account.generation, account.token_set)?;
+                    own = TokenSet::open(self, account.id, account.generation, account.token_set)?;
                     &own
                 }
                 Some(reread) => {
