@@ -13,9 +13,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use store::{Db, ReadError, Row, Statement};
 use tokio::sync::OnceCell;
 
-use crate::candidate::Candidate;
+use crate::Error;
 use crate::token_set::TokenSet;
-use crate::{Error, Vault};
 
 /// The answers that the callers of one flight share. Cheap to clone.
 #[derive(Clone, Default)]
@@ -54,27 +53,28 @@ impl Reread {
             .cloned()
     }
 
-    /// The account's tokens; where nobody has opened exactly these yet, by opening them.
+    /// A row's token set; where nobody has opened the same bytes of the same row yet, by opening them.
     pub(crate) fn tokens(
         &self,
-        vault: &Vault,
-        account: &Candidate<'_>,
+        account_id: &str,
+        generation: u64,
+        sealed: &[u8],
+        open: impl FnOnce() -> Result<TokenSet, Error>,
     ) -> Result<Arc<TokenSet>, Error> {
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
         let same = opened.iter().find(|opened| {
-            opened.account_id == account.id
-                && opened.generation == account.generation
-                && opened.sealed == account.token_set
+            opened.account_id == account_id
+                && opened.generation == generation
+                && opened.sealed == sealed
         });
         if let Some(same) = same {
             return Ok(Arc::clone(&same.tokens));
         }
-        let tokens = TokenSet::open(vault, account.id, account.generation, account.token_set)?;
-        let tokens = Arc::new(tokens);
+        let tokens = Arc::new(open()?);
         opened.push(Opened {
-            account_id: account.id.to_owned(),
-            generation: account.generation,
-            sealed: account.token_set.to_owned(),
+            account_id: account_id.to_owned(),
+            generation,
+            sealed: sealed.to_owned(),
             tokens: Arc::clone(&tokens),
         });
         Ok(tokens)
@@ -86,6 +86,7 @@ mod tests {
     use store::{Options, params};
 
     use super::*;
+    use crate::token_set::tests::grant;
 
     async fn opened() -> Db {
         Db::open("sqlite::memory:", Options::default())
@@ -117,5 +118,46 @@ mod tests {
         assert!(reread.read(&db, question()).await.is_err());
         assert!(reread.read(&db, question()).await.is_err());
         assert_eq!(db.traffic().reads, 2);
+    }
+
+    #[test]
+    fn the_same_tokens_are_opened_once_and_others_by_themselves() {
+        let reread = Reread::default();
+        let mut opened = 0;
+        for (account_id, generation, sealed, times) in [
+            ("acc_1", 2, b"one", 1),
+            ("acc_1", 2, b"one", 1),
+            ("acc_1", 3, b"one", 2),
+            ("acc_1", 2, b"two", 3),
+            ("acc_2", 2, b"one", 4),
+            ("acc_2", 2, b"one", 4),
+        ] {
+            let open = || {
+                opened += 1;
+                Ok(grant(
+                    Some(&format!("{account_id} {generation} {sealed:?}")),
+                    None,
+                ))
+            };
+            let tokens = reread.tokens(account_id, generation, sealed, open).unwrap();
+            let shown = tokens.whole.refresh_token.as_ref().unwrap();
+            assert_eq!(
+                shown.reveal(),
+                format!("{account_id} {generation} {sealed:?}")
+            );
+            assert_eq!(opened, times);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_opened_is_tried_again() {
+        let reread = Reread::default();
+        let fails = || Err(crate::Fault::Internal("sealed with another key".to_owned()).into());
+        assert!(reread.tokens("acc_1", 1, b"one", fails).is_err());
+        assert!(
+            reread
+                .tokens("acc_1", 1, b"one", || Ok(grant(None, None)))
+                .is_ok()
+        );
     }
 }

@@ -134,14 +134,16 @@ impl Vault {
             let profile = connection
                 .profile(self)
                 .ok_or(Reason::ProviderClientMisconfigured)?;
+            let open = || TokenSet::open(self, account.id, account.generation, account.token_set);
             let (own, shared);
             let tokens = match &reread {
                 None => {
-                    own = TokenSet::open(self, account.id, account.generation, account.token_set)?;
+                    own = open()?;
                     &own
                 }
                 Some(reread) => {
-                    shared = reread.tokens(self, &account)?;
+                    let (id, generation) = (account.id, account.generation);
+                    shared = reread.tokens(id, generation, account.token_set, open)?;
                     shared.as_ref()
                 }
             };
