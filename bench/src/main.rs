@@ -1,9 +1,10 @@
 //! What an exchange of a fresh token costs, beside what it must cost; and what else is asked for often.
 //!
-//! `cargo run --release -p bench` measures, in turn and in one go, on SQLite and on PostgreSQL: the three exchanges at
-//! the vault, and at the *floor*, a server on the same HTTP stack that does only what an exchange must. Each server is
-//! a process of its own, so that its CPU time is its own. Then, at the vault alone, other grants, a user's accounts, and a
-//! page of the list of users among a hundred and among a million. `docs/performance.md` says how to read the table.
+//! `cargo run --profile production -p bench` measures, in turn and in one go, on SQLite and on PostgreSQL: the three
+//! exchanges at the vault, and at the *floor*, a server on the same HTTP stack that does only what an exchange must. Each
+//! server is a process of its own, so that its CPU time is its own. Then, at the vault alone, other grants, a user's
+//! accounts, and a page of the list of users among a hundred and among a million. `docs/performance.md` says how to read
+//! the table.
 //!
 //! | module | what it holds |
 //! |---|---|
@@ -48,7 +49,7 @@ use crate::curve::Curves;
 use crate::database::{Databases, Engine};
 use crate::load::Load;
 use crate::process::{CpuUsed, ServerProcess};
-use crate::report::{Figures, Report};
+use crate::report::{Figures, Report, milliseconds};
 use crate::target::{Ask, Errand, Exchange, Requests};
 
 /// The one that `tokenvault` runs with.
@@ -426,8 +427,16 @@ async fn measure_errands(
             };
             eprintln!("{engine}, {what}");
             let requests = async |_| Ok(ask.again_and_again());
+            let mut what = what;
             let measured = match errand {
-                Errand::Herd => measure_herd(vault, databases, &ask).await,
+                Errand::Herd => {
+                    measure_herd(vault, databases, &ask)
+                        .await
+                        .map(|(figures, last)| {
+                            what += &format!(", last answer {:.0} ms (median)", milliseconds(last));
+                            figures
+                        })
+                }
                 Errand::Refresh => measure_phase(vault, databases, requests, 1, options).await,
                 _ => {
                     let connections = options.usual_connections();
@@ -534,17 +543,27 @@ fn conclude(
     Ok(figures)
 }
 
-/// Callers that all find the same token too old, at once.
-async fn measure_herd(server: &ServerProcess, databases: &Databases, ask: &Ask) -> Result<Figures> {
+/// Callers that all find the same token too old, at once; and how long a herd's last one waited, by the median.
+async fn measure_herd(
+    server: &ServerProcess,
+    databases: &Databases,
+    ask: &Ask,
+) -> Result<(Figures, Duration)> {
     let mut fleet = server.connect(HERD).await?;
     // Connections are kept alive: what opening them costs is not the herd's.
     fleet.run(ask.times(HERD), HERD_DEADLINE).await?.check()?;
     let traffic = server.traffic().await?;
     let before = server.cpu(databases).await?;
     let mut all = Load::default();
+    let mut lasts = Vec::with_capacity(HERDS);
     for _ in 0..HERDS {
-        all.add(fleet.run(ask.times(HERD), HERD_DEADLINE).await?);
+        let herd = fleet.run(ask.times(HERD), HERD_DEADLINE).await?;
+        lasts.push(herd.elapsed);
+        all.add(herd);
     }
     let used = before.until(&server.cpu(databases).await?);
-    conclude(server, all, &used, [traffic, server.traffic().await?])
+    lasts.sort_unstable();
+    let last = lasts.get(HERDS / 2).copied().unwrap_or_default();
+    let figures = conclude(server, all, &used, [traffic, server.traffic().await?])?;
+    Ok((figures, last))
 }
