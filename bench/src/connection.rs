@@ -15,7 +15,7 @@ use crate::target::Requests;
 
 /// The most headers that an answer may have.
 const MOST_HEADERS: usize = 32;
-/// What is read at once, if there is as much.
+/// What is read at once of an answer whose length is not known yet, if there is as much.
 const PIECE: usize = 4096;
 
 /// TCP, or TLS over it.
@@ -61,20 +61,28 @@ impl Connection {
         self.asked.extend_from_slice(body);
         self.stream.write_all(&self.asked).await?;
         self.stream.flush().await?;
-        loop {
-            if let Some(head) = Head::of(&self.answered)? {
-                let end = head.length + head.body;
-                if self.answered.len() >= end {
-                    let mut answer = self.answered.split_to(end).freeze();
-                    answer.advance(head.length);
-                    return Ok((head.status, answer));
-                }
+        let head = loop {
+            match Head::of(&self.answered)? {
+                Some(head) => break head,
+                None => self.read(PIECE).await?,
             }
-            self.answered.reserve(PIECE);
-            if self.stream.read_buf(&mut self.answered).await? == 0 {
-                bail!("the connection ended before the answer did");
-            }
+        };
+        let end = head.length + head.body;
+        while let Some(missing @ 1..) = end.checked_sub(self.answered.len()) {
+            self.read(missing).await?;
         }
+        let mut answer = self.answered.split_to(end).freeze();
+        answer.advance(head.length);
+        Ok((head.status, answer))
+    }
+
+    /// More of the answer, with room for so much.
+    async fn read(&mut self, room: usize) -> Result<()> {
+        self.answered.reserve(room);
+        if self.stream.read_buf(&mut self.answered).await? == 0 {
+            bail!("the connection ended before the answer did");
+        }
+        Ok(())
     }
 }
 

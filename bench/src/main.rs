@@ -412,7 +412,7 @@ async fn measure_errands(
             _ => vec![0],
         };
         for number in numbers {
-            let (what, ask) = match errand {
+            let (mut what, ask) = match errand {
                 Errand::Users => {
                     users::grow(vault, number).await?;
                     let ask = users::from_the_middle(vault, number).await?;
@@ -427,7 +427,6 @@ async fn measure_errands(
             };
             eprintln!("{engine}, {what}");
             let requests = async |_| Ok(ask.again_and_again());
-            let mut what = what;
             let measured = match errand {
                 Errand::Herd => {
                     measure_herd(vault, databases, &ask)

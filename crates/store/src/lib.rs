@@ -1,7 +1,7 @@
 //! One database over SQLite or PostgreSQL: statements, rows, batches, migrations. It knows no tables.
 //!
 //! One SQL text serves both engines: `$1` parameters, `bigint`, `text` and `blob` columns, `on conflict`,
-//! `returning`, `{now}` for the database's clock in microseconds, and `{place}(text, part)` for where a part of a text
+//! `returning`, `{now}` for the database's clock in microseconds, and `{position}(text, part)` for where a part of a text
 //! begins: 0 where it does not. The engine branch is at the bottom, in `sqlite` and `postgres`.
 //!
 //! - A read is one round trip. On SQLite it runs on the calling thread, through a small pool of connections.

@@ -70,7 +70,7 @@ fn spell(sql: &str) -> String {
         "{now}",
         "(extract(epoch from clock_timestamp()) * 1000000)::bigint",
     )
-    .replace("{place}", "strpos")
+    .replace("{position}", "strpos")
 }
 
 impl Postgres {
@@ -554,9 +554,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clock_and_place_are_spelled() {
+    fn clock_and_position_are_spelled() {
         assert_eq!(
-            spell("select $1 where t < {now} or u > {now} or {place}(v, 'x') > 0"),
+            spell("select $1 where t < {now} or u > {now} or {position}(v, 'x') > 0"),
             "select $1 where t < (extract(epoch from clock_timestamp()) * 1000000)::bigint \
              or u > (extract(epoch from clock_timestamp()) * 1000000)::bigint or strpos(v, 'x') > 0"
         );

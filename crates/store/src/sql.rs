@@ -1,4 +1,4 @@
-//! What the engines spell differently: the database's clock, the place of a part in a text, and the parameters.
+//! What the engines spell differently: the database's clock, the position of a part in a text, and the parameters.
 
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};

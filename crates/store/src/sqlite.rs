@@ -73,7 +73,7 @@ enum Job {
 /// `?1` is SQLite's numbered parameter; `$1` would be a name.
 fn spell(sql: &str) -> String {
     sql.replace("{now}", "cast(unixepoch('subsec') * 1000000 as integer)")
-        .replace("{place}", "instr")
+        .replace("{position}", "instr")
         .replace('$', "?")
 }
 
@@ -629,9 +629,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clock_place_and_parameters_are_spelled() {
+    fn clock_position_and_parameters_are_spelled() {
         assert_eq!(
-            spell("select $1, $12 where t < {now} and {place}(u, 'x') > 0"),
+            spell("select $1, $12 where t < {now} and {position}(u, 'x') > 0"),
             "select ?1, ?12 where t < cast(unixepoch('subsec') * 1000000 as integer) and instr(u, 'x') > 0"
         );
     }

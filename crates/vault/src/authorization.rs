@@ -70,7 +70,7 @@ macro_rules! is_live {
             "case when z.revoked_at is null
                    and exists (select 1 from users u where u.id = z.user_id and u.blocked_at is null) ",
             $client_stands,
-            "      and ({place}(' ' || z.scope || ' ', ' offline_access ') > 0
+            "      and ({position}(' ' || z.scope || ' ', ' offline_access ') > 0
                         or exists (select 1 from sessions y where y.id = z.session_id and y.revoked_at is null))
                   then 1 else 0 end"
         )

@@ -24,7 +24,7 @@ on_both_engines!(
     a_text_with_a_nul_is_an_error,
     parameters_may_repeat_and_exceed_nine,
     now_is_the_clock_of_the_database,
-    place_says_where_a_part_begins,
+    position_says_where_a_part_begins,
 );
 
 const TABLE: &str = "create table things (
@@ -407,7 +407,7 @@ fn machine_clock() -> Timestamp {
     Timestamp::now()
 }
 
-async fn place_says_where_a_part_begins(place: &Place) {
+async fn position_says_where_a_part_begins(place: &Place) {
     let db = place.with_tables(TABLE).await;
     for (text, part, begin) in [
         ("one two", "two", 5),
@@ -419,7 +419,7 @@ async fn place_says_where_a_part_begins(place: &Place) {
     ] {
         let row = db
             .read_one(
-                "select cast({place}($1, $2) as bigint)",
+                "select cast({position}($1, $2) as bigint)",
                 params![text, part],
             )
             .await
