@@ -47,7 +47,14 @@ impl Load {
 
     /// Takes another one in, as if it had come after this one. The latencies are not in order afterwards.
     pub(crate) fn add(&mut self, other: Self) {
-        self.elapsed += other.elapsed;
+        let elapsed = self.elapsed + other.elapsed;
+        self.add_beside(other);
+        self.elapsed = elapsed;
+    }
+
+    /// Takes another one in that had begun together with this one.
+    fn add_beside(&mut self, other: Self) {
+        self.elapsed = self.elapsed.max(other.elapsed);
         self.latencies.extend(other.latencies);
         self.errors += other.errors;
         self.first_error = self.first_error.take().or(other.first_error);
@@ -114,6 +121,7 @@ impl Fleet {
             host: self.address.to_string(),
             requests,
             next: AtomicUsize::new(0),
+            begun,
             end: begun + duration,
         });
         let mut tasks = JoinSet::new();
@@ -123,10 +131,9 @@ impl Fleet {
         let mut load = Load::default();
         while let Some(seen) = tasks.join_next().await {
             let (seen, connection) = seen?;
-            load.add(seen);
+            load.add_beside(seen);
             self.connections.extend(connection);
         }
-        load.elapsed = begun.elapsed();
         load.latencies.sort_unstable();
         Ok(load)
     }
@@ -137,6 +144,7 @@ struct Errand {
     host: String,
     requests: Arc<Requests>,
     next: AtomicUsize,
+    begun: Instant,
     end: Instant,
 }
 
@@ -154,7 +162,11 @@ impl Errand {
                 return (seen, Some(connection));
             };
             match connection.send(&self.host, &self.requests, &body).await {
-                Ok((StatusCode::OK, _)) => seen.latencies.push(begun.elapsed()),
+                Ok((StatusCode::OK, _)) => {
+                    let now = Instant::now();
+                    seen.latencies.push(now - begun);
+                    seen.elapsed = now - self.begun;
+                }
                 Ok((status, answer)) => {
                     seen.errors += 1;
                     let text = String::from_utf8_lossy(&answer);
@@ -175,6 +187,22 @@ impl Errand {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_began_together_took_as_long_as_the_longest_and_turns_add_up() {
+        let of = |milliseconds| Load {
+            elapsed: Duration::from_millis(milliseconds),
+            latencies: vec![Duration::from_millis(milliseconds)],
+            ..Load::default()
+        };
+        let mut load = of(20);
+        load.add_beside(of(30));
+        load.add_beside(of(10));
+        assert_eq!(load.elapsed, Duration::from_millis(30));
+        load.add(of(5));
+        assert_eq!(load.elapsed, Duration::from_millis(35));
+        assert_eq!(load.latencies.len(), 4);
+    }
 
     #[test]
     fn percentiles_are_places_in_the_order() {

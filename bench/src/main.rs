@@ -47,7 +47,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::curve::Curves;
 use crate::database::{Databases, Engine};
-use crate::load::Load;
+use crate::load::{Fleet, Load};
 use crate::process::{CpuUsed, ServerProcess};
 use crate::report::{Figures, Report, milliseconds};
 use crate::target::{Ask, Errand, Exchange, Requests};
@@ -59,8 +59,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Every phase is preceded by this much of the same load, uncounted.
 const WARM_UP: Duration = Duration::from_secs(1);
 
-/// How long servers that are compared are asked in turn.
-const SLICE: Duration = Duration::from_secs(1);
+/// How often in a second servers that are compared are asked in turn.
+const TURNS: u32 = 4;
 /// The callers of a herd, and how often there is one.
 const HERD: usize = 1000;
 const HERDS: usize = 10;
@@ -223,18 +223,10 @@ struct ServerArgs {
     join: Option<String>,
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     // The user agent's HTTP client asks for the process's provider, although nothing here is TLS.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let cli = Cli::parse();
-    let done = match cli.role {
-        Some(Role::Day(args)) => day::run(&args).await,
-        Some(Role::ServeFloor(args)) => floor::run(&args).await.map(|()| true),
-        Some(Role::ServeVault(args)) => vault_server::run(&args).await.map(|()| true),
-        None => measure(&cli.options).await,
-    };
-    match done {
+    match play(Cli::parse()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -242,6 +234,23 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Plays a role to its end; what it says is whether everything was as it has to be.
+fn play(cli: Cli) -> Result<bool> {
+    let mut threads = match cli.role {
+        Some(_) => tokio::runtime::Builder::new_multi_thread(),
+        // Whoever asks has the same cores as whoever answers: a second thread would only take turns with theirs.
+        None => tokio::runtime::Builder::new_current_thread(),
+    };
+    threads.enable_all().build()?.block_on(async {
+        match cli.role {
+            Some(Role::Day(args)) => day::run(&args).await,
+            Some(Role::ServeFloor(args)) => floor::run(&args).await.map(|()| true),
+            Some(Role::ServeVault(args)) => vault_server::run(&args).await.map(|()| true),
+            None => measure(&cli.options).await,
+        }
+    })
 }
 
 /// Measures everything that was asked for; whether all of it was there and every answer was right.
@@ -355,8 +364,8 @@ impl Way {
     }
 }
 
-/// One exchange at the floor and at the vault: a second of each in turn, because a machine's speed changes from one
-/// minute to the next.
+/// One exchange at the floor and at the vault: a part of a second of each in turn, because a machine's speed changes from
+/// one second to the next.
 async fn measure_exchange(
     engine: Engine,
     exchange: Exchange,
@@ -379,10 +388,10 @@ async fn measure_exchange(
             .with_context(|| format!("{exchange} at the {name}"))?;
         phases.push((name, phase));
     }
-    for _ in 0..options.seconds {
+    for _ in 0..options.seconds * u64::from(TURNS) {
         for (name, phase) in &mut phases {
             phase
-                .go_on(SLICE)
+                .go_on(Duration::from_secs(1) / TURNS)
                 .await
                 .with_context(|| format!("{exchange} at the {name}"))?;
         }
@@ -470,7 +479,7 @@ struct Phase<'a, P> {
     server: &'a ServerProcess,
     databases: &'a Databases,
     prepare: P,
-    connections: usize,
+    fleet: Fleet,
     /// Requests a second that the warm-up reached.
     expected: f64,
     load: Load,
@@ -487,17 +496,14 @@ impl<'a, P: AsyncFn(usize) -> Result<Arc<Requests>>> Phase<'a, P> {
         connections: usize,
     ) -> Result<Self> {
         let requests = prepare(20_000).await?;
-        let warm_up = server
-            .connect(connections)
-            .await?
-            .run(requests, WARM_UP)
-            .await?;
+        let mut fleet = server.connect(connections).await?;
+        let warm_up = fleet.run(requests, WARM_UP).await?;
         warm_up.check()?;
         Ok(Self {
             server,
             databases,
             prepare,
-            connections,
+            fleet,
             expected: warm_up.requests_per_second(),
             load: Load::default(),
             used: CpuUsed::default(),
@@ -509,10 +515,9 @@ impl<'a, P: AsyncFn(usize) -> Result<Arc<Requests>>> Phase<'a, P> {
         // A server gets faster as it warms up; what is prepared too much is thrown away.
         let expected = self.expected * time.as_secs_f64() * 1.6;
         let requests = (self.prepare)(expected as usize + 1000).await?;
-        let mut fleet = self.server.connect(self.connections).await?;
         let traffic = self.server.traffic().await?;
         let before = self.server.cpu(self.databases).await?;
-        self.load.add(fleet.run(requests, time).await?);
+        self.load.add(self.fleet.run(requests, time).await?);
         self.used
             .add(&before.until(&self.server.cpu(self.databases).await?));
         let now = self.server.traffic().await?;
