@@ -45,7 +45,10 @@ impl Reread {
     pub(crate) async fn read(&self, db: &Db, statement: Statement) -> Result<Vec<Row>, ReadError> {
         let answer = {
             let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(answers.entry(statement.clone()).or_default())
+            match answers.get(&statement) {
+                Some(answer) => Arc::clone(answer),
+                None => Arc::clone(answers.entry(statement.clone()).or_default()),
+            }
         };
         answer
             .get_or_try_init(|| db.read_rows(statement))

@@ -36,6 +36,7 @@ use provider::{Downscope, Profile};
 use store::{Batch, ReadError, Row, Statement, WriteError};
 
 use crate::account::{self, AccountStatus};
+use crate::audit::Told;
 use crate::candidate::{self, Candidate};
 use crate::client::{self, CLIENT_COLUMNS, Client, StoredSecret};
 use crate::flow::authenticate_client::AuthenticatedClient;
@@ -66,14 +67,56 @@ struct Principal {
     use_of_subject: Option<Statement>,
 }
 
+/// What a look at the present state comes to.
+enum Seen {
+    /// Answer with this.
+    Served(Box<Served>),
+    /// The token has to be refreshed first.
+    Stale(Stale),
+}
+
+/// What is handed out once it is on record.
+struct Served {
+    answer: TokenResponse,
+    /// The audit row, and what the use does to the subject token.
+    record: Batch,
+    /// Whether nothing but inserts is in it.
+    is_append: bool,
+    /// As in [`Principal`]; where there is one, it comes first.
+    is_used_up: bool,
+    /// How far the event had come before it told what is given.
+    told: Told,
+}
+
+struct Stale {
+    account_id: String,
+    wanted: Wanted,
+    patience: Duration,
+}
+
+/// What a look is taken for.
+struct Look<'a> {
+    client: &'a Client,
+    request: &'a VaultExchange,
+    subject: &'a Subject,
+    caller: &'a Caller,
+    arrived: Timestamp,
+    /// How many refreshes were waited for.
+    round: u32,
+    has_failed: bool,
+    /// After a refresh: what those who waited for it share.
+    reread: Option<&'a Reread>,
+}
+
 impl Vault {
     /// Runs the pipeline and leaves exactly one audit row, whatever happens.
     pub async fn exchange(
         &self,
         client: AuthenticatedClient,
-        request: &VaultExchange,
+        request: VaultExchange,
         caller: &Caller,
     ) -> Result<TokenResponse, Error> {
+        let dialect = request.dialect;
         let mut event = Event::succeeded(EventKind::Exchange)
             .client(&*client.client.client_id)
             .connection(&*request.connection)
@@ -82,19 +125,23 @@ impl Vault {
                 "is_privileged_worker",
                 request.subject_token_type == SubjectTokenType::WorkerJwt,
             );
-        let answer = self.run_exchange(client, request, &mut event, caller).await;
+        let answer = match self.serve(client, request, &mut event, caller).await {
+            Ok(served) => self.hand_out(served, &mut event).await,
+            Err(error) => Err(error),
+        };
         self.settle(event, answer, caller)
             .await
-            .map_err(|error| in_dialect(error, request.dialect))
+            .map_err(|error| in_dialect(error, dialect))
     }
 
-    async fn run_exchange(
+    /// Steps 1 to 7. What was shown and read for them ends with them: nobody waits with other people's tokens in hand.
+    async fn serve(
         &self,
         AuthenticatedClient { client, read_ahead }: AuthenticatedClient,
-        request: &VaultExchange,
+        request: VaultExchange,
         event: &mut Event,
         caller: &Caller,
-    ) -> Result<TokenResponse, Error> {
+    ) -> Result<Box<Served>, Error> {
         let client = &client;
         // Step 1.
         if !may_exchange(client) {
@@ -103,113 +150,50 @@ impl Vault {
         // Step 2.
         let (subject, mut found_ahead, known) = match read_ahead {
             Some(ahead) => (ahead.subject, Some(ahead.found), ahead.known),
-            None => (self.read_subject(request).await?, None, None),
+            None => (self.read_subject(&request).await?, None, None),
         };
         let arrived = self.now();
         let mut failed = None;
         let mut reread = None;
         for round in 0..=REFRESH_ROUNDS {
             // Steps 3 to 6, again after every refresh: what was true before it may be over.
-            let mut found = match found_ahead.take() {
+            let found = match found_ahead.take() {
                 Some(found) => found,
                 None => {
-                    self.load(client, request, &subject, known.as_deref(), reread.as_ref())
-                        .await?
+                    self.load(
+                        client,
+                        &request,
+                        &subject,
+                        known.as_deref(),
+                        reread.as_ref(),
+                    )
+                    .await?
                 }
             };
-            let principal =
-                self.check_subject(client, request, &subject, &found, arrived, event, caller)?;
-            event.user_id = Some(principal.user_id.clone());
-            let connection = match found.connection.take() {
-                Some(connection) => connection.usable()?,
-                None => return Err(Reason::AccountNotConnected.into()),
+            let look = Look {
+                client,
+                request: &request,
+                subject: &subject,
+                caller,
+                arrived,
+                round,
+                has_failed: failed.is_some(),
+                reread: reread.as_ref(),
             };
-            let account = pick_account(
-                &found.accounts,
-                &principal,
-                request,
-                self.settings.account_selection,
-            )?;
-            event.account_id = Some(account.id.to_owned());
-            let profile = connection
-                .profile(self)
-                .ok_or(Reason::ProviderClientMisconfigured)?;
-            let open = || TokenSet::open(self, account.id, account.generation, account.token_set);
-            let (own, shared);
-            let tokens = match &reread {
-                None => {
-                    own = open()?;
-                    &own
-                }
-                Some(reread) => {
-                    let (id, generation) = (account.id, account.generation);
-                    shared = reread.tokens(id, generation, account.token_set, open)?;
-                    shared.as_ref()
-                }
+            let stale = match self.look(&look, found, event)? {
+                Seen::Served(served) => return Ok(served),
+                Seen::Stale(stale) => stale,
             };
-            let allowed = principal.allowed_scopes.as_ref();
-            let target = pick_token(&account, profile, tokens, request, allowed)?;
-            let token = tokens.get(&target);
-            check_token(&account, token, &target, request, allowed)?;
-            let now = self.now();
-            let alive = token.filter(|token| token.is_alive(now));
-            match (&account.status, alive) {
-                // It was us who lost the refresh token; nobody took the access token back.
-                (AccountStatus::Active, _) | (AccountStatus::OutcomeUnknown, Some(_)) => {}
-                (status, _) => {
-                    if let Some(reason) = status.refusal() {
-                        return Err(reason.into());
-                    }
-                }
-            }
-            // Step 7. After a refresh the provider has given what it gives: a short life is no reason to ask again.
-            let min_ttl = request
-                .min_ttl
-                .filter(|_| round == 0)
-                .map(Duration::from_secs);
-            let margins = Margins::of(&self.settings, profile, account.id);
-            let wanted = Wanted {
-                since: token.map(|token| token.since),
-                target,
-            };
-            let freshness = |min_ttl| {
-                token.map_or(Freshness::Stale, |token| {
-                    token.freshness(now, margins, min_ttl)
-                })
-            };
-            // Where nothing can bring another token, one that lives is as good as fresh.
-            let renewable = account.status == AccountStatus::Active
-                && connection.can_renew(self, profile, tokens, &wanted.target)?;
-            let is_last = failed.is_some() || round == REFRESH_ROUNDS || !renewable;
-            let stale = freshness(min_ttl) == Freshness::Stale;
-            if let Some(token) = token
-                && (!stale || (is_last && alive.is_some()))
-            {
-                if freshness(None) == Freshness::Ageing && round == 0 && renewable {
-                    self.refresh_behind(account.id, wanted, caller);
-                }
-                // Step 8.
-                let served = Served {
-                    account: &account,
-                    token,
-                    use_of_subject: principal.use_of_subject,
-                    now,
-                };
-                return self.answer(served, request, event, caller).await;
-            }
             if let Some(error) = failed {
                 return Err(error);
             }
-            // A caller who asks for more life than is left gets the time that it takes.
-            let impatient =
-                alive.is_some() && freshness(None) == Freshness::Stale && min_ttl.is_none();
-            let patience = if impatient {
-                self.settings.refresh_patience
-            } else {
-                self.settings.refresh_wait
-            };
+            let Stale {
+                account_id,
+                wanted,
+                patience,
+            } = stale;
             match self
-                .refresh_account(account.id, wanted, patience, caller)
+                .refresh_account(&account_id, wanted, patience, caller)
                 .await
             {
                 Ok(shared) => reread = Some(shared),
@@ -221,6 +205,97 @@ impl Vault {
             "the provider's tokens are stale as soon as they are issued".to_owned(),
         )
         .into())
+    }
+
+    /// Steps 4 to 7 with what step 3 found.
+    fn look(&self, look: &Look<'_>, mut found: Found, event: &mut Event) -> Result<Seen, Error> {
+        let Look { request, round, .. } = *look;
+        let principal = self.check_subject(look, &found, event)?;
+        event.user_id = Some(principal.user_id.clone());
+        let connection = match found.connection.take() {
+            Some(connection) => connection.usable()?,
+            None => return Err(Reason::AccountNotConnected.into()),
+        };
+        let account = pick_account(
+            &found.accounts,
+            &principal,
+            request,
+            self.settings.account_selection,
+        )?;
+        event.account_id = Some(account.id.to_owned());
+        let profile = connection
+            .profile(self)
+            .ok_or(Reason::ProviderClientMisconfigured)?;
+        let open = || TokenSet::open(self, account.id, account.generation, account.token_set);
+        let (own, shared);
+        let tokens = match look.reread {
+            None => {
+                own = open()?;
+                &own
+            }
+            Some(reread) => {
+                let (id, generation) = (account.id, account.generation);
+                shared = reread.tokens(id, generation, account.token_set, open)?;
+                shared.as_ref()
+            }
+        };
+        let allowed = principal.allowed_scopes.as_ref();
+        let target = pick_token(&account, profile, tokens, request, allowed)?;
+        let token = tokens.get(&target);
+        check_token(&account, token, &target, request, allowed)?;
+        let now = self.now();
+        let alive = token.filter(|token| token.is_alive(now));
+        match (&account.status, alive) {
+            // It was us who lost the refresh token; nobody took the access token back.
+            (AccountStatus::Active, _) | (AccountStatus::OutcomeUnknown, Some(_)) => {}
+            (status, _) => {
+                if let Some(reason) = status.refusal() {
+                    return Err(reason.into());
+                }
+            }
+        }
+        // Step 7. After a refresh the provider has given what it gives: a short life is no reason to ask again.
+        let min_ttl = request
+            .min_ttl
+            .filter(|_| round == 0)
+            .map(Duration::from_secs);
+        let margins = Margins::of(&self.settings, profile, account.id);
+        let wanted = Wanted {
+            since: token.map(|token| token.since),
+            target,
+        };
+        let freshness = |min_ttl| {
+            token.map_or(Freshness::Stale, |token| {
+                token.freshness(now, margins, min_ttl)
+            })
+        };
+        // Where nothing can bring another token, one that lives is as good as fresh.
+        let renewable = account.status == AccountStatus::Active
+            && connection.can_renew(self, profile, tokens, &wanted.target)?;
+        let is_last = look.has_failed || round == REFRESH_ROUNDS || !renewable;
+        let stale = freshness(min_ttl) == Freshness::Stale;
+        if let Some(token) = token
+            && (!stale || (is_last && alive.is_some()))
+        {
+            if freshness(None) == Freshness::Ageing && round == 0 && renewable {
+                self.refresh_behind(account.id, wanted, look.caller);
+            }
+            let use_of_subject = principal.use_of_subject;
+            return self
+                .served(look, &account, token, use_of_subject, now, event)
+                .map(|served| Seen::Served(Box::new(served)));
+        }
+        // A caller who asks for more life than is left gets the time that it takes.
+        let impatient = alive.is_some() && freshness(None) == Freshness::Stale && min_ttl.is_none();
+        Ok(Seen::Stale(Stale {
+            account_id: account.id.to_owned(),
+            wanted,
+            patience: if impatient {
+                self.settings.refresh_patience
+            } else {
+                self.settings.refresh_wait
+            },
+        }))
     }
 
     /// The client of an id with its secret of an id, and with it what the client's exchange needs in step 3.
@@ -401,21 +476,19 @@ impl Vault {
     }
 
     /// Step 4. A worker's request is as old as it was when it arrived; everything else is judged by the present.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one step of one flow, told apart to be read"
-    )]
     fn check_subject(
         &self,
-        client: &Client,
-        request: &VaultExchange,
-        subject: &Subject,
+        look: &Look<'_>,
         found: &Found,
-        arrived: Timestamp,
         event: &mut Event,
-        caller: &Caller,
     ) -> Result<Principal, Error> {
-        match subject {
+        let Look {
+            client,
+            request,
+            caller,
+            ..
+        } = *look;
+        match look.subject {
             Subject::RefreshToken(presented) => {
                 let row = found.subject.as_ref();
                 let row = row.ok_or(Reason::SubjectRefreshTokenInvalid)?;
@@ -461,7 +534,7 @@ impl Vault {
                     self.settings.issuer.as_str(),
                     &found.keys,
                     user_live,
-                    arrived,
+                    look.arrived,
                 )?;
                 event.audit_context = Some(verified.audit_context.clone());
                 event.user_id = Some(verified.user_id.clone());
@@ -480,71 +553,76 @@ impl Vault {
         }
     }
 
-    /// Step 8. A worker's request is used up in the transaction of the audit row: given once, recorded once.
-    async fn answer(
+    /// What step 8 hands out and writes down. Everything that can fail comes before the row that says that it was given.
+    fn served(
         &self,
-        served: Served<'_>,
-        request: &VaultExchange,
+        look: &Look<'_>,
+        account: &Candidate<'_>,
+        token: &Token,
+        use_of_subject: Option<Statement>,
+        now: Timestamp,
         event: &mut Event,
-        caller: &Caller,
-    ) -> Result<TokenResponse, Error> {
-        let Served {
-            account,
-            token,
-            use_of_subject,
-            now,
-        } = served;
-        // Everything that can fail comes before the row that says that it was given.
-        let scope = scopes_of(account, token)?.join(" ");
-        let variables = account.variables()?;
-        let expires_in = token.seconds_left(now).unwrap_or(LONGEST_ANSWER);
-        event.scopes = Some(scope.clone());
-        let told = event.told();
-        event.tell("expires_in", expires_in);
-        event.tell("generation", account.generation);
-        event.tell(
-            "token_thumbprint",
-            seal::sha256_hex_thumbprint(token.access_token.reveal().as_bytes()),
-        );
-        let recorded = self.audit_statement(event, caller, now);
-        let is_used_up = use_of_subject.is_some();
-        let batch = match use_of_subject {
-            None => Batch::new().with(recorded),
-            Some(used) => Batch::new().with(used).with(recorded),
-        };
-        let written = match request.subject_token_type {
-            SubjectTokenType::RefreshToken if is_used_up => self.db.write(batch).await.map(drop),
-            // Inserts, and nothing beside them.
-            _ => self.db.append(batch).await,
-        };
-        if let Err(error) = written {
-            // Of a token that is not given, nothing is told.
-            event.forget_since(told);
-            return Err(match error {
-                WriteError::UniqueViolation { statement: 0 } if is_used_up => worker::used_before(),
-                error => error.into(),
-            });
-        }
-        Ok(TokenResponse {
+    ) -> Result<Served, Error> {
+        let request = look.request;
+        let answer = TokenResponse {
             access_token: token.access_token.reveal().to_owned(),
             token_type: "Bearer",
-            expires_in,
-            scope,
+            expires_in: token.seconds_left(now).unwrap_or(LONGEST_ANSWER),
+            scope: scopes_of(account, token)?.join(" "),
             issued_token_type: Some(request.requested_token_type.as_str()),
             id_token: None,
             refresh_token: None,
-            variables,
+            variables: account.variables()?,
+        };
+        event.scopes = Some(answer.scope.clone());
+        let told = event.told();
+        event.tell("expires_in", answer.expires_in);
+        event.tell("generation", account.generation);
+        event.tell(
+            "token_thumbprint",
+            seal::sha256_hex_thumbprint(answer.access_token.as_bytes()),
+        );
+        let recorded = self.audit_statement(event, look.caller, now);
+        let is_used_up = use_of_subject.is_some();
+        Ok(Served {
+            answer,
+            record: match use_of_subject {
+                None => Batch::new().with(recorded),
+                Some(used) => Batch::new().with(used).with(recorded),
+            },
+            // A refresh token's use changes its row.
+            is_append: !(is_used_up
+                && request.subject_token_type == SubjectTokenType::RefreshToken),
+            is_used_up,
+            told,
         })
     }
-}
 
-/// What is handed out.
-struct Served<'a> {
-    account: &'a Candidate<'a>,
-    token: &'a Token,
-    /// As in [`Principal`].
-    use_of_subject: Option<Statement>,
-    now: Timestamp,
+    /// Step 8. A worker's request is used up in the transaction of the audit row: given once, recorded once.
+    async fn hand_out(
+        &self,
+        served: Box<Served>,
+        event: &mut Event,
+    ) -> Result<TokenResponse, Error> {
+        let written = if served.is_append {
+            self.db.append(served.record).await
+        } else {
+            self.db.write(served.record).await.map(drop)
+        };
+        match written {
+            Ok(()) => Ok(served.answer),
+            Err(error) => {
+                // Of a token that is not given, nothing is told.
+                event.forget_since(served.told);
+                Err(match error {
+                    WriteError::UniqueViolation { statement: 0 } if served.is_used_up => {
+                        worker::used_before()
+                    }
+                    error => error.into(),
+                })
+            }
+        }
+    }
 }
 
 /// What [`Vault::client_with_secret`] finds.

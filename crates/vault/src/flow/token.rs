@@ -47,7 +47,7 @@ impl Vault {
                 )
                 .await
             }
-            TokenRequest::VaultExchange(exchange) => self.exchange(client, &exchange, caller).await,
+            TokenRequest::VaultExchange(exchange) => self.exchange(client, exchange, caller).await,
         }
     }
 }
