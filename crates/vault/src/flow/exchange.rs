@@ -103,6 +103,7 @@ struct Look<'a> {
     arrived: Timestamp,
     /// How many refreshes were waited for.
     round: u32,
+    /// The last of them failed, and not for good.
     has_failed: bool,
     /// After a refresh: what those who waited for it share.
     reread: Option<&'a Reread>,
@@ -135,6 +136,7 @@ impl Vault {
     }
 
     /// Steps 1 to 7. What was shown and read for them ends with them: nobody waits with other people's tokens in hand.
+    /// What most exchanges need not wait for is boxed, so that each is small.
     async fn serve(
         &self,
         AuthenticatedClient { client, read_ahead }: AuthenticatedClient,
@@ -150,7 +152,7 @@ impl Vault {
         // Step 2.
         let (subject, mut found_ahead, known) = match read_ahead {
             Some(ahead) => (ahead.subject, Some(ahead.found), ahead.known),
-            None => (self.read_subject(&request).await?, None, None),
+            None => (Box::pin(self.read_subject(&request)).await?, None, None),
         };
         let arrived = self.now();
         let mut failed = None;
@@ -160,14 +162,9 @@ impl Vault {
             let found = match found_ahead.take() {
                 Some(found) => found,
                 None => {
-                    self.load(
-                        client,
-                        &request,
-                        &subject,
-                        known.as_deref(),
-                        reread.as_ref(),
-                    )
-                    .await?
+                    let reread = reread.as_ref();
+                    let loading = self.load(client, &request, &subject, known.as_deref(), reread);
+                    Box::pin(loading).await?
                 }
             };
             let look = Look {
@@ -192,10 +189,8 @@ impl Vault {
                 wanted,
                 patience,
             } = stale;
-            match self
-                .refresh_account(&account_id, wanted, patience, caller)
-                .await
-            {
+            let refreshed = self.refresh_account(&account_id, wanted, patience, caller);
+            match Box::pin(refreshed).await {
                 Ok(shared) => reread = Some(shared),
                 Err(error) if is_definite(&error) => return Err(error),
                 Err(error) => failed = Some(error),

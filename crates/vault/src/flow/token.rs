@@ -15,36 +15,42 @@ impl Vault {
         caller: &Caller,
     ) -> Result<TokenResponse, Error> {
         match request {
+            // In boxes of their own, because every exchange is as large as the largest of these, and they sign for a millisecond.
             TokenRequest::AuthorizationCode {
                 code,
                 redirect_uri,
                 code_verifier,
             } => {
-                self.redeem_code(
+                Box::pin(self.redeem_code(
                     &client,
                     &code,
                     redirect_uri.as_deref(),
                     code_verifier.as_ref(),
                     caller,
-                )
+                ))
                 .await
             }
             TokenRequest::ClientCredentials { audience, scope } => {
-                self.client_credentials(&client, audience.as_deref(), scope.as_ref(), caller)
-                    .await
+                Box::pin(self.client_credentials(
+                    &client,
+                    audience.as_deref(),
+                    scope.as_ref(),
+                    caller,
+                ))
+                .await
             }
             TokenRequest::RefreshToken {
                 refresh_token,
                 audience,
                 scope,
             } => {
-                self.use_refresh_token(
+                Box::pin(self.use_refresh_token(
                     &client,
                     &refresh_token,
                     audience.as_deref(),
                     scope.as_ref(),
                     caller,
-                )
+                ))
                 .await
             }
             TokenRequest::VaultExchange(exchange) => self.exchange(client, exchange, caller).await,
