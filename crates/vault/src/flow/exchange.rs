@@ -184,6 +184,8 @@ impl Vault {
             if let Some(error) = failed {
                 return Err(error);
             }
+            // What was shared after the refresh before is older than the end of this one.
+            reread = None;
             let Stale {
                 account_id,
                 wanted,
