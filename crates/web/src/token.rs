@@ -35,7 +35,7 @@ pub(crate) async fn token(
         &notes,
     )
     .await?;
-    // Read and done with: what somebody showed is not kept for as long as a provider takes.
+    // The form is read and done with: the secrets in it are not kept for as long as a provider takes.
     drop((params, authorization));
     let answer = app.vault.token(client, request, &caller).await?;
     Ok(Json(answer).into_response())

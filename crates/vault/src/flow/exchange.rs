@@ -135,7 +135,7 @@ impl Vault {
             .map_err(|error| in_dialect(error, dialect))
     }
 
-    /// Steps 1 to 7. What was shown and read for them ends with them: nobody waits with other people's tokens in hand.
+    /// Steps 1 to 7. What was shown and read for them ends with them: nobody waits with an opened token set in hand.
     /// What most exchanges need not wait for is boxed, so that each is small.
     async fn serve(
         &self,
@@ -186,12 +186,8 @@ impl Vault {
             }
             // What was shared after the refresh before is older than the end of this one.
             reread = None;
-            let Stale {
-                account_id,
-                wanted,
-                patience,
-            } = stale;
-            let refreshed = self.refresh_account(&account_id, wanted, patience, caller);
+            let refreshed =
+                self.refresh_account(&stale.account_id, stale.wanted, stale.patience, caller);
             match Box::pin(refreshed).await {
                 Ok(shared) => reread = Some(shared),
                 Err(error) if is_definite(&error) => return Err(error),
