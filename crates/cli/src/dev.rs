@@ -322,13 +322,13 @@ async fn open(folder: Folder<'_>, beside: Beside<'_>) -> Result<Vault> {
         &format!("sqlite:{}", database_file(directory).display()),
         1,
         material::read_master_key(&master_key_file(directory))?,
-        Outbound {
+        start::provider(Outbound {
             allowed_origins,
             allowed_networks: Vec::<IpNet>::new(),
             extra_root_certificates_pem: authorities,
             deadline: Duration::from_secs(10),
             providers_folder: beside.providers.map(Path::to_owned),
-        },
+        })?,
     )
     .await
 }

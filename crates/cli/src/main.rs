@@ -106,7 +106,7 @@ enum Command {
         /// The configuration file; without it everything comes from the environment.
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
-        /// Check the configuration and stop.
+        /// Read the configuration and every file it names, say what is wrong, and stop. Changes nothing.
         #[arg(long)]
         check: bool,
     },
@@ -243,11 +243,12 @@ async fn run(cli: Cli) -> Result<()> {
         Command::Providers(args) => providers::run(args),
         Command::Serve { config, check } => {
             let config = load(config.as_deref())?;
+            let _log = start::start_logging(&config.log_level, config.log_json)?;
             if check {
+                serve::check(&config)?;
                 println!("the configuration is good");
                 return Ok(());
             }
-            let _log = start::start_logging(&config.log_level, config.log_json)?;
             serve::run(config).await
         }
     }

@@ -24,25 +24,8 @@ pub(crate) struct Outbound {
     pub(crate) providers_folder: Option<PathBuf>,
 }
 
-/// Opens the database and the keys, and commits what an earlier process left behind.
-pub(crate) async fn open_vault(
-    settings: Settings,
-    database_url: &str,
-    pool_size: u32,
-    master_key: LocalMasterKey,
-    outbound: Outbound,
-) -> Result<Vault> {
-    let entropy = Arc::new(SystemEntropy);
-    seal::check_entropy(entropy.as_ref()).context("the system's source of randomness")?;
-    let db = Db::open(
-        database_url,
-        Options {
-            pool_size: usize::try_from(pool_size).unwrap_or(16),
-            ..Options::default()
-        },
-    )
-    .await
-    .context("opening the database")?;
+/// The way out to the providers. Reads the profiles, and asks nobody yet.
+pub(crate) fn provider(outbound: Outbound) -> Result<ProviderClient> {
     let catalogue = match &outbound.providers_folder {
         Some(folder) => Catalogue::with_folder(folder),
         None => Catalogue::built_in(),
@@ -55,8 +38,28 @@ pub(crate) async fn open_vault(
         deadline: outbound.deadline,
         ..OutboundPolicy::default()
     };
-    let provider =
-        ProviderClient::new(policy, catalogue, entropy.clone()).context("the outbound settings")?;
+    ProviderClient::new(policy, catalogue, Arc::new(SystemEntropy)).context("the outbound settings")
+}
+
+/// Opens the database and the keys, and commits what an earlier process left behind.
+pub(crate) async fn open_vault(
+    settings: Settings,
+    database_url: &str,
+    pool_size: u32,
+    master_key: LocalMasterKey,
+    provider: ProviderClient,
+) -> Result<Vault> {
+    let entropy = Arc::new(SystemEntropy);
+    seal::check_entropy(entropy.as_ref()).context("the system's source of randomness")?;
+    let db = Db::open(
+        database_url,
+        Options {
+            pool_size: usize::try_from(pool_size).unwrap_or(16),
+            ..Options::default()
+        },
+    )
+    .await
+    .context("opening the database")?;
     let master_key: Arc<dyn KeyEncryption> = Arc::new(master_key);
     let vault = Vault::open(Parts {
         db,

@@ -525,6 +525,89 @@ fn a_folder_is_exported_shown_and_applied() {
 }
 
 #[test]
+fn a_check_of_the_configuration_reads_what_a_start_would_and_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let check = |changed: &[(&str, &str)]| -> (Option<i32>, String) {
+        let output = Command::new(PROGRAM)
+            .args(["serve", "--check"])
+            .current_dir(folder.path())
+            .env_clear()
+            .envs([
+                ("TOKENVAULT_ISSUER", "https://vault.test/"),
+                ("TOKENVAULT_DATABASE_URL", "sqlite:vault.db"),
+                ("TOKENVAULT_MASTER_KEY_FILE", "master.key"),
+                ("TOKENVAULT_LISTEN_CERTIFICATE_FILE", "tls.pem"),
+                ("TOKENVAULT_LISTEN_PRIVATE_KEY_FILE", "tls.key"),
+                ("TOKENVAULT_REFRESH_RESCUE_DIRECTORY", "rescue"),
+            ])
+            .envs(changed.iter().copied())
+            .output()
+            .unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&text).into_owned(),
+        )
+    };
+    let names = vec!["vault.test".to_owned()];
+    let good = rcgen::generate_simple_self_signed(names.clone()).unwrap();
+    let other = rcgen::generate_simple_self_signed(names).unwrap();
+    std::fs::write(path("tls.key"), good.signing_key.serialize_pem()).unwrap();
+    std::fs::write(path("other.pem"), other.cert.pem()).unwrap();
+    let made = Command::new(PROGRAM)
+        .args(["keys", "generate", "--out", "master.key"])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+
+    let (code, text) = check(&[]);
+    assert_eq!(
+        (code, text.contains("the certificate file tls.pem")),
+        (Some(1), true),
+        "{text}"
+    );
+    std::fs::write(path("tls.pem"), good.cert.pem()).unwrap();
+    let (code, text) = check(&[]);
+    assert_eq!(
+        (code, text.trim()),
+        (Some(0), "the configuration is good"),
+        "{text}"
+    );
+    for (name, value, named) in [
+        (
+            "TOKENVAULT_LISTEN_PRIVATE_KEY_FILE",
+            "gone.key",
+            "the private key file gone.key",
+        ),
+        (
+            "TOKENVAULT_LISTEN_CERTIFICATE_FILE",
+            "other.pem",
+            "do not belong together",
+        ),
+        ("TOKENVAULT_MASTER_KEY_FILE", "gone.key", "gone.key"),
+        ("TOKENVAULT_MASTER_KEY_FILE", "other.pem", "other.pem"),
+        ("TOKENVAULT_OUTBOUND_CA_FILE", "gone.pem", "gone.pem"),
+        (
+            "TOKENVAULT_OUTBOUND_CA_FILE",
+            "tls.key",
+            "the outbound settings",
+        ),
+        ("TOKENVAULT_OUTBOUND_PROVIDERS_FOLDER", "gone", "gone"),
+        ("TOKENVAULT_LOG_LEVEL", "loud=er", "loud=er"),
+    ] {
+        let (code, text) = check(&[(name, value)]);
+        assert_eq!(
+            (code, text.contains(named)),
+            (Some(1), true),
+            "{name}={value}: {text}"
+        );
+    }
+    assert!(!path("vault.db").exists() && !path("rescue").exists());
+}
+
+#[test]
 fn the_doctor_finds_what_is_wrong_and_says_what_to_do() {
     let dev = Dev::start(&[]);
     let text = dev.done(&["doctor"]);
