@@ -581,6 +581,18 @@ pub(crate) fn by_id_statement(id: &str) -> Statement {
     )
 }
 
+/// Reads the connection of an account.
+pub(crate) fn of_account_statement(account_id: &str) -> Statement {
+    Statement::new(
+        concat!(
+            "select ",
+            connection_columns!(),
+            " from accounts a join connections c on c.id = a.connection_id where a.id = $1"
+        ),
+        params![account_id],
+    )
+}
+
 /// Reads the connection of a name and whether `client_id` may use it.
 pub(crate) fn for_client_statement(name: &str, client_id: &str) -> Statement {
     Statement::new(

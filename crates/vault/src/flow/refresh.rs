@@ -54,10 +54,20 @@ pub(crate) struct Wanted {
 /// How often a node looks whether another one's refresh has ended.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
+/// What step 2 reads, all of one moment.
+struct Present {
+    account: Account,
+    connection: Connection,
+    /// An earlier attempt with the same token set has no known outcome.
+    is_unfinished: bool,
+}
+
 /// A flight after step 2: what it is about.
 struct Plan {
     account: Account,
     connection: Connection,
+    /// As in [`Present`].
+    is_unfinished: bool,
     tokens: TokenSet,
     target: Target,
     class: RefreshClass,
@@ -135,9 +145,14 @@ impl Vault {
         let patience = tokio::time::Instant::now() + self.settings.refresh_wait;
         loop {
             // Step 2.
-            let Some((account, connection)) = self.load_for_refresh(account_id).await? else {
+            let Some(present) = self.load_for_refresh(account_id).await? else {
                 return Err(Reason::AccountNotConnected.into());
             };
+            let Present {
+                account,
+                connection,
+                is_unfinished,
+            } = present;
             let tokens = TokenSet::open(self, &account.id, account.generation, &account.token_set)?;
             if tokens.has(&wanted) {
                 return Ok(());
@@ -167,6 +182,7 @@ impl Vault {
                 target: wanted.target.clone(),
                 account,
                 connection,
+                is_unfinished,
                 tokens,
             };
             if plan.shown(now).is_none() {
@@ -223,40 +239,36 @@ impl Vault {
             })
     }
 
-    async fn load_for_refresh(
-        &self,
-        account_id: &str,
-    ) -> Result<Option<(Account, Connection)>, Error> {
-        let Some(account) = self
-            .first(account::by_id_statement(account_id))
-            .await?
-            .map(|row| account::from_row(&row))
-            .transpose()?
-        else {
+    /// Step 2, in one round trip: while a herd waits, each one takes its time.
+    async fn load_for_refresh(&self, account_id: &str) -> Result<Option<Present>, Error> {
+        let unfinished = Statement::new(
+            "select i.attempt from accounts a join refresh_intents i
+                 on i.account_id = a.id and i.generation = a.generation
+              where a.id = $1 and (i.outcome is null or i.outcome = 'unknown')
+              limit 1",
+            params![account_id],
+        );
+        let asked = vec![
+            account::by_id_statement(account_id),
+            connection::of_account_statement(account_id),
+            unfinished,
+        ];
+        let mut answers = self.db.read_all(asked).await?.into_iter();
+        let mut first = || answers.next().and_then(|rows| rows.into_iter().next());
+        let (Some(account), Some(connection)) = (first(), first()) else {
             return Ok(None);
         };
-        let connection = self
-            .first(connection::by_id_statement(&account.connection_id))
-            .await?
-            .map(|row| connection::from_row(&row))
-            .transpose()?;
-        Ok(connection.map(|connection| (account, connection)))
+        Ok(Some(Present {
+            account: account::from_row(&account)?,
+            connection: connection::from_row(&connection)?,
+            is_unfinished: first().is_some(),
+        }))
     }
 
     /// Step 4: None where another node was faster.
     async fn take_lease(&self, plan: &Plan) -> Result<Option<Lease>, Error> {
         let account = &plan.account;
         let attempt = account.attempt + 1;
-        let unfinished = self
-            .db
-            .read_one(
-                "select outcome from refresh_intents
-                  where account_id = $1 and generation = $2 and (outcome is null or outcome = 'unknown')
-                  limit 1",
-                params![account.id.as_str(), column(account.generation)],
-            )
-            .await?
-            .is_some();
         let lease = Statement::new(
             "update accounts
                 set lease_owner = $4, lease_until = {now} + $5, attempt = $6
@@ -285,7 +297,7 @@ impl Vault {
         )
         .exactly(1);
         // Where asking twice does no harm, nothing can have been lost by asking once.
-        let uncertain = unfinished && plan.class != RefreshClass::Stable;
+        let uncertain = plan.is_unfinished && plan.class != RefreshClass::Stable;
         match self.db.write(Batch::new().with(lease).with(intent)).await {
             Ok(_) => Ok(Some(Lease { attempt, uncertain })),
             Err(WriteError::Expectation { .. } | WriteError::UniqueViolation { .. }) => Ok(None),
@@ -441,6 +453,7 @@ impl Vault {
             tokens,
             target,
             class,
+            is_unfinished: _,
         } = plan;
         let lifetime_before = tokens.whole.lifetime();
         let generation = account.generation + 1;
@@ -580,10 +593,10 @@ impl Vault {
         event: Event,
         caller: &Caller,
     ) -> Result<(), Error> {
-        let Some((present, _)) = self.load_for_refresh(&plan.account.id).await? else {
+        let Some(present) = self.load_for_refresh(&plan.account.id).await? else {
             return Err(Reason::AccountNotConnected.into());
         };
-        if present.generation > plan.account.generation {
+        if present.account.generation > plan.account.generation {
             return Ok(());
         }
         let status = if lease.uncertain {
