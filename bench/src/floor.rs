@@ -120,12 +120,14 @@ impl Floor {
         // Step 3.
         let row = self
             .db
-            .read_one(
+            .look_up(Statement::new(
                 "select account_id, client_hash, subject_hash, token_set, expires_at
                    from subjects where subject = $1",
                 params![subject.as_str()],
-            )
+            ))
             .await?
+            .into_iter()
+            .next()
             .ok_or(Refused)?;
         // Step 4.
         let is_right = secret.matches(&self.ring, row.blob(1)?)

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use deadpool_postgres::{Object, Pool};
+use deadpool_postgres::{ClientWrapper, Pool};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::batch::{Batch, Expect, Statement};
@@ -69,7 +69,7 @@ impl Committer {
     /// fail its neighbours, and costs them a few commits and not one for each.
     async fn commit_all(
         &mut self,
-        client: &Object,
+        client: &ClientWrapper,
         batches: &[Batch],
     ) -> Vec<Result<(), WriteError>> {
         let mut results = Vec::with_capacity(batches.len());

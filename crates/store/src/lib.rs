@@ -13,6 +13,7 @@ mod append;
 mod batch;
 mod error;
 mod migrate;
+mod pipelines;
 mod postgres;
 mod row;
 mod sql;
@@ -41,7 +42,10 @@ pub struct Options {
     pub read_connections: usize,
     /// PostgreSQL: connections of this process, and two more for what is urgent. Default: 16.
     pub pool_size: usize,
-    /// How long a caller waits for a free connection before [`ReadError::Unavailable`]. Default: 2 s.
+    /// PostgreSQL: further connections, which all look-ups share. Default: as many as there are cores, 2 at least.
+    pub look_up_connections: usize,
+    /// How long a caller waits for a free connection, or for the answer to a look-up, before [`ReadError::Unavailable`].
+    /// Default: 2 s.
     pub wait: Duration,
 }
 
@@ -50,6 +54,8 @@ impl Default for Options {
         Self {
             read_connections: 8,
             pool_size: 16,
+            look_up_connections: std::thread::available_parallelism()
+                .map_or(2, |cores| cores.get().max(2)),
             wait: Duration::from_secs(2),
         }
     }
@@ -150,6 +156,26 @@ impl Db {
         match &self.inner {
             // In a box: what waits for a server is large, and every future that asks a database would be as large.
             Inner::Postgres(postgres) => Box::pin(postgres.read_all(statements)).await,
+            Inner::Sqlite(sqlite) => sqlite.read_all(&statements),
+        }
+    }
+
+    /// Runs one query that finds a few rows by their keys, as [`Db::look_up_all`] does.
+    pub async fn look_up(&self, statement: Statement) -> Result<Vec<Row>, ReadError> {
+        let mut rows = self.look_up_all(vec![statement]).await?;
+        Ok(rows.pop().unwrap_or_default())
+    }
+
+    /// Like [`Db::read_all`], for what finds a few rows by their keys, and for what every request asks: on PostgreSQL the
+    /// look-ups of many callers share a connection, where each is answered after those before it. What takes longer is
+    /// refused after [`Options::wait`].
+    pub async fn look_up_all(
+        &self,
+        statements: Vec<Statement>,
+    ) -> Result<Vec<Vec<Row>>, ReadError> {
+        self.counters.read();
+        match &self.inner {
+            Inner::Postgres(postgres) => Box::pin(postgres.look_up_all(statements)).await,
             Inner::Sqlite(sqlite) => sqlite.read_all(&statements),
         }
     }

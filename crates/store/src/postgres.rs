@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use deadpool_postgres::{
-    Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime,
+    ClientWrapper, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime,
 };
 use futures_util::future::join_all;
 use postgres_types::{FromSql, IsNull, Kind, ToSql, Type, to_sql_checked};
@@ -21,6 +21,7 @@ use crate::append::{Append, Committer};
 use crate::batch::{Batch, Expect, Statement, Written};
 use crate::error::{Because, MigrateError, OpenError, ReadError, WriteError};
 use crate::migrate::{CREATE_TABLE, Migration};
+use crate::pipelines::Pipelines;
 use crate::row::{Cells, Row};
 use crate::sql::{Dialect, Place, place_of};
 use crate::traffic::Counters;
@@ -55,6 +56,10 @@ pub(crate) struct Postgres {
     pool: Pool,
     /// For what is urgent, and of nobody else.
     kept_free: Pool,
+    /// For look-ups.
+    pipelines: Arc<Pipelines>,
+    /// How long an answer to a look-up may take.
+    wait: Duration,
     is_urgent: bool,
     dialect: Arc<Dialect>,
     united: Arc<RwLock<AllUnited>>,
@@ -87,6 +92,7 @@ impl Postgres {
         config.options(format!("{PLAN_ONCE} {given}"));
         let pool = pool_of(&config, options.pool_size.max(1), options.wait, options)?;
         let kept_free = pool_of(&config, KEPT_FREE, Duration::ZERO, options)?;
+        let pipelines = Pipelines::new(config, options.look_up_connections, options.wait);
         let client = pool
             .get()
             .await
@@ -102,6 +108,8 @@ impl Postgres {
         Ok(Self {
             pool,
             kept_free,
+            pipelines: Arc::new(pipelines),
+            wait: options.wait,
             is_urgent: false,
             dialect,
             united: Arc::default(),
@@ -137,17 +145,41 @@ impl Postgres {
             .lend()
             .await
             .map_err(|error| ReadError::Unavailable(error.into()))?;
-        if let [only] = statements.as_slice() {
-            let (_, rows) = run(&client, &self.dialect, only)
-                .await
-                .map_err(read_error)?;
-            return Ok(vec![rows]);
-        }
         if statements.len() > MOST_UNITED {
             return read_in_transaction(&client, &self.dialect, &statements).await;
         }
+        self.answer(&client, &statements).await
+    }
+
+    pub(crate) async fn look_up_all(
+        &self,
+        statements: Vec<Statement>,
+    ) -> Result<Vec<Vec<Row>>, ReadError> {
+        if self.is_urgent || statements.len() > MOST_UNITED {
+            return self.read_all(statements).await;
+        }
+        let client = self.pipelines.lend().await?;
+        let answer = tokio::time::timeout(self.wait, self.answer(&client, &statements)).await;
+        answer.unwrap_or_else(|_| {
+            // One that the network has lost would look like the one with the fewest callers, as they go.
+            client.give_up();
+            let why = Because("a look-up was not answered in time");
+            Err(ReadError::Unavailable(why.into()))
+        })
+    }
+
+    /// Asks a few queries as one statement.
+    async fn answer(
+        &self,
+        client: &ClientWrapper,
+        statements: &[Statement],
+    ) -> Result<Vec<Vec<Row>>, ReadError> {
+        if let [only] = statements {
+            let (_, rows) = run(client, &self.dialect, only).await.map_err(read_error)?;
+            return Ok(vec![rows]);
+        }
         // One statement sees one snapshot, and costs one message and one start in place of a transaction of many.
-        let united = self.united(&client, &statements).await?;
+        let united = self.united(client, statements).await?;
         if !united.fits(statements.iter().map(|statement| &statement.params)) {
             return Err(ReadError::Database(
                 Because("a wrong number of parameters").into(),
@@ -178,7 +210,7 @@ impl Postgres {
     /// Several queries as one. What their columns are, the server is asked once.
     async fn united(
         &self,
-        client: &Object,
+        client: &ClientWrapper,
         statements: &[Statement],
     ) -> Result<Arc<United>, ReadError> {
         let key: Vec<Place> = statements
@@ -299,6 +331,7 @@ impl Postgres {
     pub(crate) fn close(&self) {
         self.pool.close();
         self.kept_free.close();
+        self.pipelines.close();
     }
 }
 
@@ -326,7 +359,7 @@ fn pool_of(
 }
 
 async fn run(
-    client: &Object,
+    client: &ClientWrapper,
     dialect: &Dialect,
     statement: &Statement,
 ) -> Result<(u64, Vec<Row>), tokio_postgres::Error> {
@@ -350,7 +383,7 @@ fn bound<'a>(values: &'a [Value<'_>]) -> Vec<&'a (dyn ToSql + Sync)> {
 
 /// Many queries, each of its own; one snapshot and one round trip: all is sent before the first answer is awaited.
 async fn read_in_transaction(
-    client: &Object,
+    client: &ClientWrapper,
     dialect: &Dialect,
     statements: &[Statement],
 ) -> Result<Vec<Vec<Row>>, ReadError> {
@@ -399,7 +432,7 @@ fn type_name(ty: &Type) -> Result<&'static str, Because> {
 
 /// All or nothing. Two round trips: everything up to the judgement, then its end.
 pub(crate) async fn commit(
-    client: &Object,
+    client: &ClientWrapper,
     dialect: &Dialect,
     statements: &[Statement],
 ) -> Result<Written, WriteError> {

@@ -187,9 +187,9 @@ impl Vault {
         Ok(vault)
     }
 
-    /// The first row of a query.
+    /// The row that a query finds by its key.
     pub(crate) async fn first(&self, statement: Statement) -> Result<Option<Row>, Error> {
-        Ok(self.db.read_rows(statement).await?.into_iter().next())
+        Ok(self.db.look_up(statement).await?.into_iter().next())
     }
 
     /// The present instant by the vault's clock.

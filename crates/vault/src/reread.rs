@@ -51,7 +51,7 @@ impl Reread {
             }
         };
         answer
-            .get_or_try_init(|| db.read_rows(statement))
+            .get_or_try_init(|| db.look_up(statement))
             .await
             .cloned()
     }

@@ -26,6 +26,7 @@ fn one_connection(wait: Duration) -> Options {
     Options {
         read_connections: 1,
         pool_size: 1,
+        look_up_connections: 1,
         wait,
     }
 }

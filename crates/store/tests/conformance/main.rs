@@ -39,6 +39,7 @@ macro_rules! on_both_engines {
 mod availability;
 mod batches;
 mod crash;
+mod look_ups;
 mod migrations;
 mod place;
 mod together;

@@ -116,6 +116,24 @@ impl Place {
         }
     }
 
+    /// How many connections others have. SQLite has none.
+    pub(crate) async fn connections(&self) -> usize {
+        match &self.kind {
+            Kind::Sqlite(_) => 0,
+            Kind::Postgres(name) => {
+                let row = server()
+                    .await
+                    .query_one(
+                        "select count(*) from pg_stat_activity where datname = $1",
+                        &[name],
+                    )
+                    .await
+                    .unwrap();
+                usize::try_from(row.get::<_, i64>(0)).unwrap()
+            }
+        }
+    }
+
     /// Ends all connections that others have, as a restarted server would. SQLite has no such thing.
     pub(crate) async fn end_connections(&self) {
         if let Kind::Postgres(name) = &self.kind {

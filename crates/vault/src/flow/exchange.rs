@@ -380,10 +380,10 @@ impl Vault {
         exchange: Option<(Subject, &VaultExchange)>,
     ) -> Result<(Vec<Vec<Row>>, Option<Box<ReadAhead>>), Error> {
         let Some((subject, exchange)) = exchange else {
-            return Ok((self.db.read_all(asked).await?, None));
+            return Ok((self.db.look_up_all(asked).await?, None));
         };
         asked.push(subject.statement(client_id, &exchange.connection));
-        let mut answers = self.db.read_all(asked).await?;
+        let mut answers = self.db.look_up_all(asked).await?;
         let found = self.found(&subject, answers.pop().unwrap_or_default())?;
         let ahead = ReadAhead {
             subject,
@@ -464,7 +464,7 @@ impl Vault {
     ) -> Result<Vec<Row>, ReadError> {
         match reread {
             Some(reread) => reread.read(&self.db, statement).await,
-            None => self.db.read_rows(statement).await,
+            None => self.db.look_up(statement).await,
         }
     }
 

@@ -303,10 +303,10 @@ impl Vault {
     }
 
     pub(crate) async fn count_accounts(&self, connection_id: &str) -> Result<i64, Error> {
-        let row = self
-            .first(connection::count_accounts_statement(connection_id))
-            .await?;
-        Ok(row.map(|row| row.int(0)).transpose()?.unwrap_or_default())
+        let count = connection::count_accounts_statement(connection_id);
+        let rows = self.db.read_rows(count).await?;
+        let count = rows.first().map(|row| row.int(0)).transpose()?;
+        Ok(count.unwrap_or_default())
     }
 
     /// The clients that may use a connection, by id.
