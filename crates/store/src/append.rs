@@ -146,11 +146,12 @@ impl Texts {
                 }
             }
         }
-        if let [only] = merged.as_mut_slice()
-            && only_inserts
-        {
-            // It inserts all of its rows or fails: nobody has to look, and so it needs no transaction.
-            only.expect = Expect::Any;
+        if only_inserts {
+            // Each inserts all of its rows or fails: nobody has to look, and so one needs no transaction, and the end of
+            // the transaction of several goes with them.
+            for insert in &mut merged {
+                insert.expect = Expect::Any;
+            }
         }
         merged
     }
@@ -260,5 +261,10 @@ mod tests {
         assert_eq!(counts, [64, 8, 1, 128, 16, 2, 1]);
         assert_eq!(merged[0].expect, Expect::Exactly(64));
         assert!(merged[1].params.iter().eq((64..72).map(crate::Value::Int)));
+
+        // Without the update there is nothing to judge.
+        let merged = texts.merged(&mixed[..73]);
+        assert_eq!(merged.len(), 6);
+        assert!(merged.iter().all(|made| made.expect == Expect::Any));
     }
 }

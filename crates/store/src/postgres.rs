@@ -10,7 +10,7 @@ use bytes::BytesMut;
 use deadpool_postgres::{
     ClientWrapper, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime,
 };
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all, join3};
 use postgres_types::{FromSql, IsNull, Kind, ToSql, Type, to_sql_checked};
 use tokio::sync::{mpsc, oneshot};
 use tokio_postgres::error::SqlState;
@@ -364,12 +364,21 @@ async fn run(
     statement: &Statement,
 ) -> Result<(u64, Vec<Row>), tokio_postgres::Error> {
     let prepared = client.prepare_cached(dialect.text(statement.sql)).await?;
+    run_prepared(client, &prepared, statement).await
+}
+
+/// Sent at the first poll.
+async fn run_prepared(
+    client: &ClientWrapper,
+    prepared: &tokio_postgres::Statement,
+    statement: &Statement,
+) -> Result<(u64, Vec<Row>), tokio_postgres::Error> {
     let values: Vec<Value<'_>> = statement.params.iter().collect();
     let params = bound(&values);
     if prepared.columns().is_empty() {
-        return Ok((client.execute(&prepared, &params).await?, vec![]));
+        return Ok((client.execute(prepared, &params).await?, vec![]));
     }
-    let answer = client.query(&prepared, &params).await?;
+    let answer = client.query(prepared, &params).await?;
     let mut rows = Vec::with_capacity(answer.len());
     for row in answer {
         rows.push(take(&row, 0, row.len())?);
@@ -401,7 +410,7 @@ async fn read_in_transaction(
             .map(|statement| run(client, dialect, statement)),
     );
     let end = client.batch_execute("commit");
-    let (begun, answers, _) = futures_util::future::join3(begin, all, end).await;
+    let (begun, answers, _) = join3(begin, all, end).await;
     begun.map_err(read_error)?;
     answers
         .into_iter()
@@ -430,44 +439,52 @@ fn type_name(ty: &Type) -> Result<&'static str, Because> {
     })
 }
 
-/// All or nothing. Two round trips: everything up to the judgement, then its end.
+/// All or nothing. Where there is nothing to judge, one round trip; else two: everything up to the judgement, then its
+/// end.
 pub(crate) async fn commit(
     client: &ClientWrapper,
     dialect: &Dialect,
     statements: &[Statement],
 ) -> Result<Written, WriteError> {
-    // Prepared before the transaction begins, so that the pipeline below is not held up.
+    // Before the transaction begins, so that nothing below waits before it is sent, and all goes out in this order.
+    let mut prepared = Vec::with_capacity(statements.len());
     for (index, statement) in statements.iter().enumerate() {
-        client
-            .prepare_cached(dialect.text(statement.sql))
-            .await
-            .map_err(|error| write_error(index, error))?;
+        let text = dialect.text(statement.sql);
+        let made = client.prepare_cached(text).await;
+        prepared.push(made.map_err(|error| write_error(index, error))?);
     }
-    if let [only] = statements
-        && only.expect == Expect::Any
-    {
-        let (affected, rows) = run(client, dialect, only)
-            .await
-            .map_err(|error| write_error(0, error))?;
-        return Ok(Written {
-            affected: vec![affected],
-            rows: vec![rows],
-        });
+    let is_judged = statements
+        .iter()
+        .any(|statement| statement.expect != Expect::Any);
+    let all = || {
+        let each = statements.iter().zip(&prepared);
+        join_all(each.map(|(statement, prepared)| run_prepared(client, prepared, statement)))
+    };
+    if statements.len() == 1 && !is_judged {
+        return judge(statements, all().await);
     }
-    let begin = client.batch_execute("begin");
-    let all = join_all(
-        statements
-            .iter()
-            .map(|statement| run(client, dialect, statement)),
-    );
-    let (begun, answers) = futures_util::future::join(begin, all).await;
+    let (begin, end) = ("begin", "commit");
+    if !is_judged {
+        // After a statement that failed, the server makes of this end the other one.
+        let (begun, answers, ended) = join3(
+            client.batch_execute(begin),
+            all(),
+            client.batch_execute(end),
+        )
+        .await;
+        begun.map_err(|error| write_error(0, error))?;
+        let written = judge(statements, answers)?;
+        ended.map_err(|error| WriteError::Unavailable(error.into()))?;
+        return Ok(written);
+    }
+    let (begun, answers) = join(client.batch_execute(begin), all()).await;
     let judged = begun
         .map_err(|error| write_error(0, error))
         .and_then(|()| judge(statements, answers));
     match judged {
         Ok(written) => {
             client
-                .batch_execute("commit")
+                .batch_execute(end)
                 .await
                 .map_err(|error| WriteError::Unavailable(error.into()))?;
             Ok(written)

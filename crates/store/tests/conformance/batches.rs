@@ -1,6 +1,6 @@
 //! A batch happens or does not, and says which of its statements was to blame.
 
-use store::{Batch, Db, Statement, WriteError, params};
+use store::{Batch, Db, Options, Statement, WriteError, params};
 
 use crate::place::Place;
 
@@ -8,6 +8,7 @@ on_both_engines!(
     expectations_met,
     expectations_not_met_leave_nothing,
     a_unique_violation_names_its_statement,
+    a_batch_with_nothing_to_judge_is_all_or_nothing,
     a_refused_statement_leaves_nothing,
     a_returned_row_is_a_touched_row,
     statements_happen_in_order,
@@ -138,6 +139,36 @@ async fn a_unique_violation_names_its_statement(place: &Place) {
     db.write(Batch::new().with(yielding.exactly(0)))
         .await
         .unwrap();
+}
+
+async fn a_batch_with_nothing_to_judge_is_all_or_nothing(place: &Place) {
+    // The next one has the connection of the one before.
+    let options = Options {
+        pool_size: 1,
+        ..Options::default()
+    };
+    let db = place.with_tables_and(TABLE, options).await;
+    for culprit in 0..3 {
+        let mut batch = Batch::new();
+        for place in 0..3 {
+            let id = if place == culprit { 1 } else { 10 + place };
+            batch.push(add(id, &format!("label {id}")));
+        }
+        let error = db.write(batch).await.unwrap_err();
+        assert!(
+            matches!(error, WriteError::UniqueViolation { statement } if i64::try_from(statement) == Ok(culprit)),
+            "{error:?}"
+        );
+        assert_eq!(counts(&db).await, [5, 5, 0]);
+    }
+    let batch = Batch::new()
+        .with(take(5))
+        .with(add(10, "figs"))
+        .with(take(9));
+    let written = db.write(batch).await.unwrap();
+    let affected: Vec<u64> = (0..3).map(|index| written.rows_affected(index)).collect();
+    assert_eq!(affected, [2, 1, 0]);
+    assert_eq!(counts(&db).await, [4, 4, 0, 0]);
 }
 
 async fn a_refused_statement_leaves_nothing(place: &Place) {

@@ -269,6 +269,8 @@ impl Vault {
     async fn take_lease(&self, plan: &Plan) -> Result<Option<Lease>, Error> {
         let account = &plan.account;
         let attempt = account.attempt + 1;
+        // Neither has to be undone where the lease is somebody else's: then both touch nothing, and so the database need
+        // not be asked what they did before the commit.
         let lease = Statement::new(
             "update accounts
                 set lease_owner = $4, lease_until = {now} + $5, attempt = $6
@@ -282,25 +284,28 @@ impl Vault {
                 microseconds(self.settings.refresh_lease),
                 column(attempt),
             ],
-        )
-        .exactly(1);
+        );
         let intent = Statement::new(
             "insert into refresh_intents (account_id, attempt, generation, node, started_at)
-             values ($1, $2, $3, $4, $5)",
+             select id, attempt, generation, lease_owner, $5 from accounts
+              where id = $1 and generation = $2 and attempt = $3 and lease_owner = $4",
             params![
                 account.id.as_str(),
-                column(attempt),
                 column(account.generation),
+                column(attempt),
                 self.settings.node.as_str(),
                 self.now(),
             ],
-        )
-        .exactly(1);
+        );
         // Where asking twice does no harm, nothing can have been lost by asking once.
         let uncertain = plan.is_unfinished && plan.class != RefreshClass::Stable;
         match self.db.write(Batch::new().with(lease).with(intent)).await {
-            Ok(_) => Ok(Some(Lease { attempt, uncertain })),
-            Err(WriteError::Expectation { .. } | WriteError::UniqueViolation { .. }) => Ok(None),
+            Ok(written) => {
+                let is_ours = written.rows_affected(0) == 1;
+                Ok(is_ours.then_some(Lease { attempt, uncertain }))
+            }
+            // This node's other flight of the account was faster, and has written its intent.
+            Err(WriteError::UniqueViolation { .. }) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
