@@ -65,7 +65,8 @@ pub(crate) struct File {
 struct Database {
     /// `sqlite:PATH` or `postgres://USER:PASSWORD@HOST/NAME`.
     url: Option<String>,
-    /// PostgreSQL connections of this node. Default: 16.
+    /// PostgreSQL connections of this node; two more are for refreshes, and as many as it has cores (two at least) for
+    /// look-ups. Default: 16.
     pool_size: Option<u32>,
 }
 

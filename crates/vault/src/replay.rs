@@ -10,7 +10,6 @@ pub(crate) fn statement(scope: &str, jti: &str, expires_at: Timestamp) -> Statem
         "insert into replays (scope, jti, expires_at) values ($1, $2, $3)",
         params![scope, jti, expires_at],
     )
-    .exactly(1)
 }
 
 /// Whether an identifier was used up, with a row if so.
