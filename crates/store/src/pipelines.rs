@@ -18,7 +18,7 @@ use crate::error::{Because, ReadError};
 /// So many connections, each made when it is needed and anew where it has ended.
 pub(crate) struct Pipelines {
     config: Config,
-    /// How long a connection may take to be made.
+    /// How long a connection may take to be made, and a look-up to be answered.
     wait: Duration,
     pipelines: Vec<Arc<Pipeline>>,
     is_closed: AtomicBool,
@@ -37,6 +37,8 @@ struct Pipeline {
 pub(crate) struct Lent {
     connection: Arc<ClientWrapper>,
     counted: Counted,
+    /// How long it may take to answer.
+    wait: Duration,
 }
 
 /// One caller of a pipeline, until it goes.
@@ -70,6 +72,7 @@ impl Pipelines {
         Ok(Lent {
             connection,
             counted,
+            wait: self.wait,
         })
     }
 
@@ -124,8 +127,21 @@ impl Pipeline {
 }
 
 impl Lent {
-    /// It does not answer: nobody gets it any more, and the next one connects anew. Who has it keeps it.
-    pub(crate) fn give_up(&self) {
+    /// What this connection answers in time. One that does not is given up: if the network has lost it, it would look like
+    /// the one with the fewest callers, as they go.
+    pub(crate) async fn in_time<T>(
+        &self,
+        answer: impl Future<Output = Result<T, ReadError>>,
+    ) -> Result<T, ReadError> {
+        let answer = tokio::time::timeout(self.wait, answer).await;
+        answer.unwrap_or_else(|_| {
+            self.give_up();
+            Err(unavailable("a look-up was not answered in time"))
+        })
+    }
+
+    /// Nobody gets it any more, and the next one connects anew. Who has it keeps it.
+    fn give_up(&self) {
         let mut place = self.counted.0.place();
         if place
             .as_ref()

@@ -58,8 +58,6 @@ pub(crate) struct Postgres {
     kept_free: Pool,
     /// For look-ups.
     pipelines: Arc<Pipelines>,
-    /// How long an answer to a look-up may take.
-    wait: Duration,
     is_urgent: bool,
     dialect: Arc<Dialect>,
     united: Arc<RwLock<AllUnited>>,
@@ -109,7 +107,6 @@ impl Postgres {
             pool,
             kept_free,
             pipelines: Arc::new(pipelines),
-            wait: options.wait,
             is_urgent: false,
             dialect,
             united: Arc::default(),
@@ -159,13 +156,7 @@ impl Postgres {
             return self.read_all(statements).await;
         }
         let client = self.pipelines.lend().await?;
-        let answer = tokio::time::timeout(self.wait, self.answer(&client, &statements)).await;
-        answer.unwrap_or_else(|_| {
-            // One that the network has lost would look like the one with the fewest callers, as they go.
-            client.give_up();
-            let why = Because("a look-up was not answered in time");
-            Err(ReadError::Unavailable(why.into()))
-        })
+        client.in_time(self.answer(&client, &statements)).await
     }
 
     /// Asks a few queries as one statement.
@@ -463,13 +454,12 @@ pub(crate) async fn commit(
     if statements.len() == 1 && !is_judged {
         return judge(statements, all().await);
     }
-    let (begin, end) = ("begin", "commit");
     if !is_judged {
         // After a statement that failed, the server makes of this end the other one.
         let (begun, answers, ended) = join3(
-            client.batch_execute(begin),
+            client.batch_execute("begin"),
             all(),
-            client.batch_execute(end),
+            client.batch_execute("commit"),
         )
         .await;
         begun.map_err(|error| write_error(0, error))?;
@@ -477,14 +467,14 @@ pub(crate) async fn commit(
         ended.map_err(|error| WriteError::Unavailable(error.into()))?;
         return Ok(written);
     }
-    let (begun, answers) = join(client.batch_execute(begin), all()).await;
+    let (begun, answers) = join(client.batch_execute("begin"), all()).await;
     let judged = begun
         .map_err(|error| write_error(0, error))
         .and_then(|()| judge(statements, answers));
     match judged {
         Ok(written) => {
             client
-                .batch_execute(end)
+                .batch_execute("commit")
                 .await
                 .map_err(|error| WriteError::Unavailable(error.into()))?;
             Ok(written)

@@ -66,11 +66,11 @@ struct Present {
 struct Plan {
     account: Account,
     connection: Connection,
-    /// As in [`Present`].
-    is_unfinished: bool,
     tokens: TokenSet,
     target: Target,
     class: RefreshClass,
+    /// An earlier attempt with the same token set ended without a known outcome, and may have brought another one.
+    uncertain: bool,
 }
 
 impl Vault {
@@ -177,12 +177,14 @@ impl Vault {
                 tokio::time::sleep(LOOK_AGAIN).await;
                 continue;
             }
+            let class = connection.refresh_class(profile)?;
             let plan = Plan {
-                class: connection.refresh_class(profile)?,
+                class,
+                // Where asking twice does no harm, nothing can have been lost by asking once.
+                uncertain: is_unfinished && class != RefreshClass::Stable,
                 target: wanted.target.clone(),
                 account,
                 connection,
-                is_unfinished,
                 tokens,
             };
             if plan.shown(now).is_none() {
@@ -297,12 +299,10 @@ impl Vault {
                 self.now(),
             ],
         );
-        // Where asking twice does no harm, nothing can have been lost by asking once.
-        let uncertain = plan.is_unfinished && plan.class != RefreshClass::Stable;
         match self.db.write(Batch::new().with(lease).with(intent)).await {
             Ok(written) => {
                 let is_ours = written.rows_affected(0) == 1;
-                Ok(is_ours.then_some(Lease { attempt, uncertain }))
+                Ok(is_ours.then_some(Lease { attempt }))
             }
             // This node's other flight of the account was faster, and has written its intent.
             Err(WriteError::UniqueViolation { .. }) => Ok(None),
@@ -458,7 +458,7 @@ impl Vault {
             tokens,
             target,
             class,
-            is_unfinished: _,
+            uncertain,
         } = plan;
         let lifetime_before = tokens.whole.lifetime();
         let generation = account.generation + 1;
@@ -486,7 +486,7 @@ impl Vault {
             Ends::after_refresh(&account, profile, class, &tokens, said, now)
         };
         let mut events = vec![event.scopes(scopes.join(" "))];
-        events.extend(account.recovered(lease.uncertain, &connection.name));
+        events.extend(account.recovered(uncertain, &connection.name));
         events.extend(account.scopes_changed(&scopes, &connection.name));
         if whole {
             events.extend(account.shortened(
@@ -604,7 +604,7 @@ impl Vault {
         if present.account.generation > plan.account.generation {
             return Ok(());
         }
-        let status = if lease.uncertain {
+        let status = if plan.uncertain {
             AccountStatus::OutcomeUnknown
         } else {
             let reason = failure.provider_error.as_deref().unwrap_or("invalid_grant");
@@ -738,8 +738,6 @@ impl TokenSet {
 #[derive(Debug)]
 struct Lease {
     attempt: u64,
-    /// An earlier attempt with the same token set ended without a known outcome.
-    uncertain: bool,
 }
 
 /// Writes the outcome of an attempt into its intent row.
